@@ -1,0 +1,69 @@
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+
+BIN := $(abspath $(VENV))/bin
+TORCH := $(shell grep -o '^torch==[0-9.]*' constraints.txt)
+# one thread for each of the processes that tests run in, so that they do not fight for cores
+TEST_ENV := OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint types imports examples conf check clean
+
+help:
+	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
+	@echo "make test   install, then all tests but the slow ones"
+	@echo "make check  everything that CI runs"
+
+# Installing: torch first, by itself, so that nothing else chooses its build. Done once; each stamp is
+# redone when what it was made from changes.
+$(VENV)/.venv-made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.torch-installed: constraints.txt | $(VENV)/.venv-made
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) $(TORCH)
+	touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy]'
+	touch $@
+
+$(VENV)/.dev-installed: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/lightning-cost fit
+
+test: $(VENV)/.dev-installed
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
+slow: $(VENV)/.dev-installed
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-installed
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev-installed
+	$(BIN)/lint-imports
+
+# from an empty directory, so that what they write does not land in the checkout
+examples: $(VENV)/.dev-installed
+	set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	for example in $(CURDIR)/examples/*.py; do \
+		echo "== $$(basename $$example)"; (cd $$scratch && $(BIN)/python $$example); \
+	done
+
+conf: $(VENV)/.dev-installed
+	$(BIN)/python tests/conf_runs.py
+
+check: test lint types imports slow examples conf
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

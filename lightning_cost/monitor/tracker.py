@@ -1,0 +1,94 @@
+"""The costs of one run's network over time: the dense one, today's, and one row an epoch."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.network.lineage import lineage_of
+
+
+class CostTracker:
+    """Remembers what the network costs, and measures anew only when its structure changed.
+
+    Cost depends on the structure alone, not on the weights. The dense cost is that of the first
+    measurement, if no structural change came before it.
+
+    Attributes:
+        dense: Cost before any structural change; ``None`` if the run began with a changed network.
+        cost: Cost of the network as it is now.
+        history: One row of plain data for each epoch.
+    """
+
+    def __init__(self) -> None:
+        self.dense: Cost | None = None
+        self.cost: Cost = {}
+        self.history: list[dict[str, Any]] = []
+        self._structure: str | None = None
+
+    def refresh(self, network: nn.Module, measure: Callable[[], Cost]) -> bool:
+        """Bring ``cost`` up to date where the structure of ``network`` changed.
+
+        Returns:
+            Whether it was measured.
+        """
+        structure = structure_of(network)
+        if structure == self._structure:
+            return False
+        self.cost = measure()
+        if self._structure is None and not lineage_of(network):
+            self.dense = self.cost
+        self._structure = structure
+        return True
+
+    def add_row(
+        self,
+        *,
+        epoch: int,
+        step: int,
+        seconds: float,
+        phase: str | None,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Append an epoch to the history; a row of the same epoch is replaced."""
+        row = {
+            "epoch": epoch,
+            "step": step,
+            "seconds": seconds,
+            "phase": phase,
+            "cost": {resource.value: entry.value for resource, entry in self.cost.items()},
+            "metrics": dict(metrics),
+        }
+        self.history = [other for other in self.history if other["epoch"] != epoch] + [row]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is remembered, as plain data."""
+        return {
+            "dense": None if self.dense is None else cost_to_dict(self.dense),
+            "cost": cost_to_dict(self.cost),
+            "history": [dict(row) for row in self.history],
+            "structure": self._structure,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.dense = None if state["dense"] is None else cost_from_dict(state["dense"])
+        self.cost = cost_from_dict(state["cost"])
+        self.history = [dict(row) for row in state["history"]]
+        self._structure = state["structure"]
+
+
+def structure_of(network: nn.Module) -> str:
+    """A digest of what the cost depends on: lineage, and names, shapes and types of tensors.
+
+    >>> structure_of(nn.Linear(2, 3)) == structure_of(nn.Linear(2, 3))
+    True
+    >>> structure_of(nn.Linear(2, 3)) == structure_of(nn.Linear(3, 2))
+    False
+    """
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    described = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
+    content = repr((len(lineage_of(network)), described))
+    return hashlib.sha256(content.encode()).hexdigest()

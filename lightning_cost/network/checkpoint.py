@@ -1,0 +1,39 @@
+"""Loading a compressed network without a Trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
+from lightning_cost.network.structural import check_shapes, network_state
+
+
+def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
+    """Give a freshly built network the structure and the weights of a compressed one.
+
+    Args:
+        network: The architecture that the run started from; changed in place.
+        checkpoint: A Lightning checkpoint of a run with a compressing callback. It is read with
+            ``weights_only=True``: no code in it is run.
+
+    Returns:
+        ``network``, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file carries no lineage, or belongs to another architecture.
+    """
+    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    record = saved.get(CHECKPOINT_KEY)
+    if record is None:
+        raise ValueError(
+            f"checkpoint must carry a lineage, got {str(checkpoint)!r} without one; "
+            "save it from a Trainer with GlobalRankingPruning or QuantizationAwareTraining"
+        )
+    replay(network, lineage_from_list(record["changes"]))
+    state = network_state(saved["state_dict"], record["network"])
+    check_shapes(network, state)
+    network.load_state_dict(state)
+    return network.eval()

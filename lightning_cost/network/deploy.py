@@ -1,0 +1,56 @@
+"""The network as it is deployed, which is what every cost is the cost of."""
+
+import copy
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cost.cost.forward import Example, map_tensors
+from lightning_cost.network.folding import fold_batch_norms, foldable_pairs
+from lightning_cost.network.lineage import lineage_of
+
+
+@runtime_checkable
+class Deployable(Protocol):
+    """A structural change whose network trains in one form and is deployed in another."""
+
+    def deploy(self, network: nn.Module) -> None:
+        """Bring ``network``, which this change was applied to, in place to its deployed form.
+
+        A network that has it already stays as it is.
+        """
+
+
+def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
+    """A copy of ``network`` as a device runs it: on the CPU, in evaluation mode, without gradients.
+
+    What the changes in its lineage prepared is converted (fake quantisers become quantise and
+    dequantise operators), and every batch norm that can be is folded. The deployed form of a
+    deployed network is the same again. A network on the ``meta`` device stays there.
+
+    Args:
+        network: Trained, dense or compressed; left as it is.
+        example: What one forward pass takes, on any device.
+
+    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    >>> deployed_copy(network, torch.zeros(1, 1, 4, 4))[1]
+    Identity()
+    """
+    with torch.inference_mode(False):
+        deployed = copy.deepcopy(network)
+        device = "meta" if any(weight.is_meta for weight in network.parameters()) else "cpu"
+        deployed.to(device).eval().requires_grad_(False)
+        for parameter in deployed.parameters():
+            parameter.grad = None
+        for module in list(deployed.modules()):
+            for change in lineage_of(module):
+                if isinstance(change, Deployable):
+                    change.deploy(module)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device)
+
+        sample = map_tensors(moved, example)
+        fold_batch_norms(deployed, foldable_pairs(deployed, sample))
+    return deployed

@@ -1,0 +1,84 @@
+"""What one forward pass of the network takes: a sample captured from the training data."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lightning_cost.cost.forward import observing
+from lightning_cost.network.find import find_network
+
+
+def capture_example(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, path: str | None = None
+) -> Any:
+    """The inputs that reach the network for one training sample, batch of 1, on its device.
+
+    They are taken from ``pl_module.example_input_array`` or else from the first training batch,
+    sent through ``pl_module.forward``, and caught where they enter the network. Random state and
+    network are left as they were.
+
+    Returns:
+        A tensor, a tuple of positional arguments or a dict of keyword arguments.
+
+    Raises:
+        ValueError: If there is no training data to take a sample from.
+    """
+    _, network = find_network(pl_module, path)
+    inputs = pl_module.example_input_array
+    if inputs is None:
+        inputs = _first_inputs(trainer)
+    inputs = tree_map(_first_sample, inputs)
+    inputs = pl_module.transfer_batch_to_device(inputs, pl_module.device, 0)
+    captured = _inputs_of(network, pl_module, inputs)
+    return inputs if captured is None else captured
+
+
+def _first_inputs(trainer: pl.Trainer) -> Any:
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(trainer.train_dataloader or ()), None)
+    if batch is None:
+        raise ValueError(
+            "the training data must hold at least one batch, got none; "
+            "give the Trainer a data set that is not empty"
+        )
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _first_sample(value: Any) -> Any:
+    return value[:1] if isinstance(value, Tensor) and value.ndim > 0 else value
+
+
+def _inputs_of(network: nn.Module, pl_module: pl.LightningModule, inputs: Any) -> Any:
+    """What ``network`` is called with when ``pl_module`` is, or ``None`` if it is not called."""
+    captured: list[Any] = []
+
+    def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        captured.append(_packed(module, args, kwargs))
+
+    if network is pl_module or type(pl_module).forward is pl.LightningModule.forward:
+        return None
+    handle = network.register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        with observing(pl_module):
+            if isinstance(inputs, Mapping):
+                pl_module(**inputs)
+            elif isinstance(inputs, tuple):
+                pl_module(*inputs)
+            else:
+                pl_module(inputs)
+    finally:
+        handle.remove()
+    return captured[0] if captured else None
+
+
+def _packed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if kwargs:
+        return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    return args[0] if len(args) == 1 else args

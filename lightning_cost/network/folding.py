@@ -1,0 +1,179 @@
+"""Folding batch norm into the convolution or linear layer before it, as deployment does."""
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from lightning_cost.cost.forward import Example
+from lightning_cost.network.dataflow import Dataflow, trace_dataflow
+from lightning_cost.network.lineage import ParameterSwap
+
+Layer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+# a subclass that adds an activation, say, cannot be replaced by an identity
+_BATCH_NORM_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+
+def foldable_pairs(network: nn.Module, example: Example) -> list[tuple[str, str]]:
+    """The names of each layer and of the batch norm that can be folded into it.
+
+    The batch norm reads what the layer wrote, nothing else reads it, both are called once in a
+    forward pass of ``example``, and the layer is linear in its weight and bias, which a subclass
+    that standardises its weight, say, is not (on the ``meta`` device, where nothing can be tried,
+    no subclass is taken to be). The network is left as it was found.
+    """
+    return pairs_in(trace_dataflow(network, example), network)
+
+
+def pairs_in(dataflow: Dataflow, network: nn.Module) -> list[tuple[str, str]]:
+    """As :func:`foldable_pairs`, from a forward pass that has been traced."""
+    modules = dict(network.named_modules())
+    owned = _owned_weights(network)
+    once = dataflow.called_once()
+    simple = [call for call in once if call.returns_tensor and len(call.inputs) == 1]
+    layers = {call.outputs[0]: call for call in simple if _has_foldable_type(modules[call.module])}
+    pairs = []
+    for call in simple:
+        norm = modules[call.module]
+        writer = layers.get(call.inputs[0])
+        if writer is None or not _is_foldable_norm(norm):
+            continue
+        layer = modules[writer.module]
+        output = dataflow.tensors[writer.outputs[0].tensor]
+        if (
+            dataflow.num_reads[writer.outputs[0]] == 1
+            and id(layer.weight) in owned
+            and layer.weight.shape[0] == norm.num_features
+            and layer.weight.dim() == output.dim()
+            and _is_linear_in_weight(layer, dataflow.tensors[writer.inputs[0].tensor])
+        ):
+            pairs.append((writer.module, call.module))
+    return pairs
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> list[ParameterSwap]:
+    r"""Fold each batch norm of ``pairs`` into its layer, in place.
+
+    :math:`w' = w\,γ/σ` and :math:`b' = (b - μ)\,γ/σ + β`. The weight stays the same Parameter
+    object; the batch norm becomes an ``nn.Identity``; a layer without bias gets one.
+
+    Returns:
+        The batch norms' parameters as removed, the new biases as added.
+
+    Raises:
+        ValueError: If a pair names something else than a layer and a batch norm of its width.
+
+    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2))
+    >>> [swap.new is None for swap in fold_batch_norms(network, [("0", "1")])]
+    [False, True, True]
+    >>> network[1]
+    Identity()
+    """
+    modules = dict(network.named_modules())
+    for layer_name, norm_name in pairs:
+        _check_pair(modules, layer_name, norm_name)
+    swaps: list[ParameterSwap] = []
+    for layer_name, norm_name in pairs:
+        norm = modules[norm_name]
+        swaps += _fold(modules[layer_name], norm)
+        _replace(network, norm, nn.Identity().train(norm.training))
+    return swaps
+
+
+def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight = layer.weight
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+    bias = bias * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias
+    weight.copy_(weight * _per_filter(scale, weight))
+    swaps = []
+    if layer.bias is None:
+        layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
+        swaps.append(ParameterSwap(old=None, new=layer.bias))
+    else:
+        layer.bias.copy_(bias)
+    removed = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
+    return swaps + [ParameterSwap(old=parameter, new=None) for parameter in removed]
+
+
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module._modules.items()):
+            if child is old:
+                module._modules[name] = new
+
+
+def _check_pair(modules: dict[str, nn.Module], layer_name: str, norm_name: str) -> None:
+    layer, norm = modules.get(layer_name), modules.get(norm_name)
+    if (
+        not isinstance(layer, _LAYERS)
+        or not isinstance(norm, _BatchNorm)
+        or norm.num_features != layer.weight.shape[0]
+    ):
+        raise ValueError(
+            "pairs must name a layer and a batch norm over its output channels, got "
+            f"{layer_name!r} ({type(layer).__name__}) and {norm_name!r} ({type(norm).__name__}); "
+            "fold the network that the pairs were found in"
+        )
+
+
+def _has_foldable_type(layer: nn.Module | None) -> bool:
+    return isinstance(layer, _LAYERS) and not parametrize.is_parametrized(layer)
+
+
+def _is_foldable_norm(norm: nn.Module) -> bool:
+    return (
+        isinstance(norm, _BatchNorm)
+        and type(norm).forward in _BATCH_NORM_FORWARDS
+        and norm.running_mean is not None
+        and norm.running_var is not None
+    )
+
+
+def _owned_weights(network: nn.Module) -> set[int]:
+    """Identities of the parameters that a single module holds."""
+    holders = Counter(
+        id(parameter)
+        for module in network.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    return {parameter for parameter, count in holders.items() if count == 1}
+
+
+@torch.no_grad()
+def _is_linear_in_weight(layer: Layer, inputs: Tensor) -> bool:
+    """Whether scaling each filter, and adding to its bias, does just that to the output."""
+    if type(layer) in _LAYERS:
+        return True
+    if inputs.is_meta:
+        return False
+    probe = copy.deepcopy(layer).eval()
+    before = probe.forward(inputs)
+    scale = 2.0 ** (1 + torch.arange(len(probe.weight), device=before.device) % 3).to(before)
+    probe.weight.mul_(_per_filter(scale, probe.weight))
+    bias = torch.zeros_like(scale) if probe.bias is None else probe.bias * scale
+    probe.bias = nn.Parameter(bias + 1)
+    expected = before * _along_dim_1(scale, before) + 1
+    tolerance = 1e-4 * float(expected.abs().max())
+    return torch.allclose(probe.forward(inputs), expected, rtol=1e-4, atol=tolerance)
+
+
+def _per_filter(vector: Tensor, weight: Tensor) -> Tensor:
+    return vector.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _along_dim_1(vector: Tensor, output: Tensor) -> Tensor:
+    return vector.reshape(1, -1, *[1] * (output.dim() - 2))

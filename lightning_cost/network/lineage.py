@@ -1,0 +1,120 @@
+"""The ordered structural changes that made a network, as data that can be replayed.
+
+A compressed network is its fresh architecture plus this list. Checkpoints carry the list, so that
+shapes can be rebuilt before weights load, without a pickled module.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import LongTensor, nn
+
+CHECKPOINT_KEY = "lightning_cost_lineage"
+_ATTRIBUTE = "_lightning_cost_lineage"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterSwap:
+    """What one structural change did to one parameter; optimizers follow it.
+
+    Args:
+        old: The parameter that left the network; ``None`` for one that is new.
+        new: The parameter in its place; ``None`` where it was removed for good.
+        kept: For each sliced dimension of ``old``, the positions that ``new`` keeps, in order.
+    """
+
+    old: nn.Parameter | None
+    new: nn.Parameter | None
+    kept: Mapping[int, LongTensor] = field(default_factory=dict)
+
+
+class Change(ABC):
+    """One structural change of a network: a frozen record that turns to and from JSON.
+
+    Subclasses set ``kind`` and are found by it when a checkpoint is read.
+    """
+
+    kind: ClassVar[str]
+    _kinds: ClassVar[dict[str, type["Change"]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # dataclass(slots=True) builds the class twice; the second one is the one to keep
+        Change._kinds[cls.kind] = cls
+
+    @abstractmethod
+    def apply(self, network: nn.Module) -> list[ParameterSwap]:
+        """Change ``network`` in place.
+
+        Returns:
+            One swap for each parameter that was replaced, removed or added.
+
+        Raises:
+            ValueError: If the network is not the one that this change was made for.
+        """
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-compatible data, without ``kind``."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Change":
+        """The inverse of :meth:`to_dict`."""
+
+
+def lineage_of(network: nn.Module) -> tuple[Change, ...]:
+    """The changes applied to ``network`` so far, oldest first."""
+    return getattr(network, _ATTRIBUTE, ())
+
+
+def apply_change(network: nn.Module, change: Change) -> list[ParameterSwap]:
+    """Apply ``change`` to ``network`` in place and append it to the network's lineage."""
+    swaps = change.apply(network)
+    setattr(network, _ATTRIBUTE, (*lineage_of(network), change))
+    return swaps
+
+
+def lineage_to_list(lineage: Sequence[Change]) -> list[dict[str, Any]]:
+    """A lineage as JSON-compatible data."""
+    return [{"kind": change.kind, **change.to_dict()} for change in lineage]
+
+
+def lineage_from_list(data: Sequence[Mapping[str, Any]]) -> tuple[Change, ...]:
+    """The inverse of :func:`lineage_to_list`.
+
+    Raises:
+        ValueError: If a record is of a kind that this version does not know.
+    """
+    changes = []
+    for record in data:
+        kind = record.get("kind")
+        if kind not in Change._kinds:
+            known = ", ".join(sorted(Change._kinds))
+            raise ValueError(
+                f"lineage records must be of a known kind ({known}), got {kind!r}; "
+                "read the checkpoint with the version of lightning-cost that wrote it"
+            )
+        values = {key: value for key, value in record.items() if key != "kind"}
+        changes.append(Change._kinds[kind].from_dict(values))
+    return tuple(changes)
+
+
+def replay(network: nn.Module, lineage: Sequence[Change]) -> None:
+    """Bring ``network`` in place to the structure that ``lineage`` describes.
+
+    Changes that the network has already had are not repeated.
+
+    Raises:
+        ValueError: If the network's own changes are not the first ones of ``lineage``.
+    """
+    done = lineage_of(network)
+    if lineage_to_list(done) != lineage_to_list(lineage[: len(done)]):
+        raise ValueError(
+            "the network to load into must be fresh or an earlier stage of the same run, "
+            f"got one with {len(done)} other structural changes; build the network anew"
+        )
+    for change in lineage[len(done) :]:
+        apply_change(network, change)

@@ -1,0 +1,61 @@
+"""Optimizers follow their network through a structural change."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import LongTensor, Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_cost.network.lineage import ParameterSwap
+
+
+@torch.no_grad()
+def swap_parameters(optimizer: Optimizer, swaps: Sequence[ParameterSwap]) -> None:
+    """Make ``optimizer`` train the new parameters in place of the old ones.
+
+    A parameter keeps its place in its group. State of the parameter's shape (momentum, Adam's
+    moments) is cut to the kept positions; other state, such as the step, goes along whole. A
+    parameter that is new joins the group of the parameters that were swapped with it, or else
+    the first group. Parameters that the optimizer does not hold are passed over.
+    """
+    by_old = {swap.old: swap for swap in swaps if swap.old is not None}
+    home = _home_of_new(optimizer, by_old)
+    for group in optimizer.param_groups:
+        group["params"] = [
+            parameter
+            for held in group["params"]
+            for parameter in ([by_old[held].new] if held in by_old else [held])
+            if parameter is not None
+        ]
+    for old, swap in by_old.items():
+        state = optimizer.state.pop(old, None)
+        if state is not None and swap.new is not None:
+            optimizer.state[swap.new] = {
+                key: _cut(value, old.shape, swap.kept) for key, value in state.items()
+            }
+    if home is not None:
+        held_now = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        home["params"].extend(
+            swap.new
+            for swap in swaps
+            if swap.old is None and swap.new is not None and swap.new not in held_now
+        )
+
+
+def _home_of_new(
+    optimizer: Optimizer, by_old: Mapping[nn.Parameter, ParameterSwap]
+) -> dict[str, list[nn.Parameter]] | None:
+    for group in optimizer.param_groups:
+        if any(parameter in by_old for parameter in group["params"]):
+            return group
+    return optimizer.param_groups[0] if not by_old else None
+
+
+def _cut(value: object, shape: torch.Size, kept: Mapping[int, LongTensor]) -> object:
+    if not isinstance(value, Tensor) or value.shape != shape or value.dim() == 0:
+        return value
+    is_channels_last = value.dim() == 4 and not value.is_contiguous()
+    for dim, index in kept.items():
+        value = value.index_select(dim, index.to(value.device))
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    return value.contiguous(memory_format=layout)

@@ -1,0 +1,33 @@
+"""What callbacks that change a network tell the other callbacks of the same Trainer."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+
+@runtime_checkable
+class StructuralCallback(Protocol):
+    """A callback that changes the structure of the network during the fit."""
+
+    @property
+    def phase(self) -> str | None:
+        """The phase that this callback puts the run in, or ``None`` when it has none now."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all its changes are made and the training that follows them is over."""
+
+    def preview(self, network: nn.Module, example: Any) -> nn.Module:
+        """A network of the structure that this callback will deploy; may change ``network``.
+
+        Only its cost counts: its outputs need not be accurate.
+        """
+
+
+@runtime_checkable
+class SpendsCompute(Protocol):
+    """A callback that computes beside the training steps."""
+
+    @property
+    def search_flops(self) -> float:
+        """FLOPs that it has used so far, resumed runs included."""

@@ -1,0 +1,62 @@
+"""The data that candidates are judged by, and the loss that judges them."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+BatchLoss: TypeAlias = Callable[[nn.Module, Any], Tensor]
+"""The mean loss, a scalar, of a network on one batch."""
+
+
+def classification_loss(network: nn.Module, batch: Any) -> Tensor:
+    """Mean cross-entropy of logits (batch, classes, ...) on a batch ``(inputs, labels, ...)``.
+
+    Raises:
+        ValueError: If the batch or the output is of another form.
+    """
+    if not (isinstance(batch, (tuple, list)) and len(batch) >= 2):
+        raise ValueError(
+            f"loss must be given for batches that are not (inputs, labels), got a batch of type "
+            f"{type(batch).__name__}; pass loss=a function of (network, batch)"
+        )
+    logits, labels = network(batch[0]), batch[1]
+    if not isinstance(logits, Tensor) or logits.ndim < 2 or labels.is_floating_point():
+        raise ValueError(
+            "loss must be given for networks that do not classify, got an output of type "
+            f"{type(logits).__name__}; pass loss=a function of (network, batch)"
+        )
+    return nn.functional.cross_entropy(logits.float(), labels)
+
+
+def collect_batches(
+    loader: Iterable[Any], num_samples: int, to_device: Callable[[Any], Any]
+) -> list[Any]:
+    """The first batches of ``loader`` that together hold at least ``num_samples`` samples.
+
+    The global random state is left as it was.
+
+    Raises:
+        ValueError: If ``loader`` has no batch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        batches: list[Any] = []
+        held = 0
+        for batch in islice(loader, num_samples):
+            batches.append(to_device(batch))
+            held += num_samples_of(batch)
+            if held >= num_samples:
+                break
+    if not batches:
+        raise ValueError("the data to search on must hold at least one batch, got none")
+    return batches
+
+
+def num_samples_of(batch: Any) -> int:
+    """Samples in a batch: the first dimension of its first tensor."""
+    if isinstance(batch, Tensor):
+        return batch.shape[0]
+    values = batch.values() if isinstance(batch, dict) else batch
+    return num_samples_of(next(iter(values)))

@@ -1,0 +1,44 @@
+"""Which channels may be removed, and in what steps."""
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True, slots=True)
+class ChannelRules:
+    """Bounds on what pruning may do to each channel group.
+
+    Args:
+        exclude: Names of modules whose channels all stay.
+        multiple: Kept channels are a multiple of this where a group has more than that; vector
+            units run odd widths as slowly as the next even ones. 1 for no rounding.
+        min_keep_ratio: No group falls below this share of its channels. ``None`` takes half of the
+            width ratio at which a uniformly narrower network would keep the budget: global
+            rankings starve single layers at hard targets.
+    """
+
+    exclude: list[str] = field(default_factory=list)
+    multiple: int = 8
+    min_keep_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.multiple < 1:
+            raise ValueError(f"multiple must be >= 1, got {self.multiple}; use 1 for no rounding")
+        if self.min_keep_ratio is not None and not 0 <= self.min_keep_ratio <= 1:
+            raise ValueError(
+                f"min_keep_ratio must lie in [0, 1], got {self.min_keep_ratio}; "
+                "leave it out to derive it from the budget"
+            )
+
+    def smallest(self, num_channels: int) -> int:
+        """The fewest channels that a group of ``num_channels`` may ever keep."""
+        return min(self.multiple, num_channels)
+
+    def floor(self, num_channels: int, keep_ratio: float) -> int:
+        """The fewest channels that a group keeps when ``keep_ratio`` of them are protected.
+
+        >>> ChannelRules(multiple=8).floor(64, 0.3)
+        24
+        """
+        wanted = math.ceil(num_channels * keep_ratio / self.multiple - 1e-9) * self.multiple
+        return min(num_channels, max(self.smallest(num_channels), wanted))

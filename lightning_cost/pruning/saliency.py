@@ -1,0 +1,103 @@
+"""Raw scores of channels, from the weights that produce them."""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_cost.pruning.grouping import Grouping, Member
+from lightning_cost.pruning.layers import axes_of
+
+SaliencyKind: TypeAlias = Literal["l2", "l1", "bn_scale"]
+Saliency: TypeAlias = dict[str, Tensor]
+"""Scores [num_channels] of the channels of each group, on the CPU."""
+
+
+@torch.no_grad()
+def group_saliency(
+    network: nn.Module,
+    grouping: Grouping,
+    kind: SaliencyKind = "l2",
+    combine: Literal["sum", "mean"] = "sum",
+) -> Saliency:
+    """Score every channel by the layers that produce it.
+
+    Args:
+        network: The dense network.
+        grouping: Its channel groups.
+        kind: ``"l2"``: squared L2 norm of the filter, depthwise filters included; ``"l1"``: its
+            sum of magnitudes; ``"bn_scale"``: magnitude of batch norm's scale.
+        combine: How the scores of a group's producers become one.
+
+    Returns:
+        Scores [num_channels] in double precision by group name.
+
+    Raises:
+        ValueError: If a group has nothing of this kind to score, or a score is not finite.
+
+    Reference:
+        Chin et al., "Towards Efficient Model Compression via Learned Global Ranking", 2020,
+        section 3: the squared L2 norm, summed over coupled filters.
+    """
+    saliency = {}
+    for group in grouping.groups:
+        scores = [
+            _member_scores(network.get_submodule(member.module), member, kind)
+            for member in group.members
+            if member.axis == "out"
+            and _is_scored(network.get_submodule(member.module), kind)
+        ]
+        if not scores:
+            raise ValueError(
+                f"kind must be one that every group has layers for, got {kind!r}, which group "
+                f"{group.name!r} has none for; use kind='l2'"
+            )
+        total = torch.stack(scores).sum(dim=0)
+        saliency[group.name] = total / len(scores) if combine == "mean" else total
+        if not bool(torch.isfinite(saliency[group.name]).all()):
+            raise ValueError(
+                f"weights must be finite to be ranked, got NaN or infinity in group "
+                f"{group.name!r}; train with a lower learning rate"
+            )
+    return saliency
+
+
+def normalised(saliency: Mapping[str, Tensor]) -> Saliency:
+    """Scores divided by the mean of their group, so that groups can be compared.
+
+    >>> normalised({"a": torch.tensor([1.0, 3.0])})["a"].tolist()
+    [0.5, 1.5]
+    """
+    return {
+        name: scores / mean if (mean := scores.mean()) > 0 else torch.ones_like(scores)
+        for name, scores in saliency.items()
+    }
+
+
+def quantiles(saliency: Mapping[str, Tensor]) -> Saliency:
+    """Each channel's rank within its group, in (0, 1]: a global ranking by it is uniform width.
+
+    >>> quantiles({"a": torch.tensor([5.0, 1.0])})["a"].tolist()
+    [1.0, 0.5]
+    """
+    return {
+        name: (scores.argsort(stable=True).argsort() + 1).double() / len(scores)
+        for name, scores in saliency.items()
+    }
+
+
+def _is_scored(layer: nn.Module, kind: SaliencyKind) -> bool:
+    if kind == "bn_scale":
+        return isinstance(layer, _BatchNorm) and layer.affine
+    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+
+
+def _member_scores(layer: nn.Module, member: Member, kind: SaliencyKind) -> Tensor:
+    """Scores [num_channels] of one layer; several positions of a channel add up."""
+    weight = layer.weight.detach().cpu().double()
+    by_position = weight.movedim(axes_of(layer)["out"].tensors["weight"], 0)
+    by_position = by_position.reshape(len(by_position), -1)
+    scores = by_position.square() if kind == "l2" else by_position.abs()
+    return scores.sum(dim=1)[torch.tensor(member.index)].sum(dim=1)

@@ -1,0 +1,48 @@
+"""The plans of all pruning steps, along one ranking, to the budget."""
+
+from lightning_cost.cost.measurement import Cost
+from lightning_cost.pruning.path import RemovalPath
+from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.schedule import PruningSchedule
+
+
+def step_plans(
+    problem: PruningProblem,
+    ranking: GlobalRanking,
+    schedule: PruningSchedule,
+    dense_cost: Cost,
+) -> list[Plan]:
+    """What stays after each step; each plan keeps part of what the one before it keeps.
+
+    The last plan is the largest network on the ranking's path that keeps every limit. The steps
+    before it divide the MACs between it and the dense network as the schedule says. Where the
+    protection of narrow groups puts the budget out of reach, it is given up.
+
+    Raises:
+        ValueError: If no network on the path keeps the limits.
+    """
+    multiple = problem.rules.multiple
+    for floors in (problem.floors(dense_cost), problem.lowest_floors()):
+        path = ranking.path(floors, multiple)
+        target = problem.target_on(path)
+        if target is not None:
+            return _along(problem, path, target.position, schedule)
+    raise ValueError(
+        "budget must be reachable along the ranking, got no network on it that keeps "
+        f"{', '.join(f'{r} <= {limit:g} {r.unit}' for r, limit in problem.limits.items())}; "
+        "raise the limit, or lower channels.multiple"
+    )
+
+
+def _along(
+    problem: PruningProblem, path: RemovalPath, last: int, schedule: PruningSchedule
+) -> list[Plan]:
+    macs = problem.macs_along(path)
+    plans = []
+    for step in range(1, schedule.num_steps):
+        wanted = macs[0] + schedule.fraction(step) * (macs[last] - macs[0])
+        position = next(place for place in range(last + 1) if macs[place] <= wanted or place == last)
+        plans.append(path.plan_at(position))
+    return [*plans, path.plan_at(last)]

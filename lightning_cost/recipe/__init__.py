@@ -1,0 +1,1 @@
+"""From a configuration to callbacks, and from callbacks to a deployed model with its report."""

@@ -1,0 +1,83 @@
+"""The one place that puts the compressing callbacks in order."""
+
+from pytorch_lightning import Callback
+
+from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.budget.model import ModelBudget
+from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.recipe.config import CompressSettings, RunConfig
+
+
+def compress_to(
+    budget: ModelBudget,
+    *,
+    hardware: Hardware | None = None,
+    training: TrainingBudget | None = None,
+    settings: CompressSettings | None = None,
+    network: str | None = None,
+    seed: int = 0,
+) -> list[Callback]:
+    """Everything that a Trainer needs to compress its network to ``budget``, in order.
+
+    Args:
+        budget: Limits on the deployed model.
+        hardware: The device that it is for; needed for limits on latency, energy and price.
+        training: Limits on the run.
+        settings: When and how channels and bits are reduced.
+        network: Path of the network in the LightningModule, where it cannot be found.
+        seed: Of the search.
+
+    Returns:
+        CostMonitor, GlobalRankingPruning, QuantizationAwareTraining, BudgetStopping; without the
+        second or third where ``settings`` switches pruning or quantisation off.
+
+    Raises:
+        ValueError: If the budget is empty, or if it needs hardware and none is given.
+
+    Example:
+        >>> callbacks = compress_to(ModelBudget(macs="50%"))
+        >>> [type(callback).__name__ for callback in callbacks]  # doctest: +NORMALIZE_WHITESPACE
+        ['CostMonitor', 'GlobalRankingPruning', 'QuantizationAwareTraining', 'BudgetStopping']
+    """
+    settings = settings or CompressSettings()
+    callbacks: list[Callback] = [CostMonitor(hardware=hardware, network=network)]
+    if settings.prune:
+        callbacks.append(
+            GlobalRankingPruning(
+                budget,
+                hardware=hardware,
+                schedule=settings.schedule,
+                search=settings.search,
+                channels=settings.channels,
+                network=network,
+                seed=seed,
+            )
+        )
+    if settings.quantize is not None:
+        callbacks.append(
+            QuantizationAwareTraining(
+                scheme=settings.quantize,
+                start=None if settings.prune else settings.schedule.warmup_epochs,
+                epochs=settings.quantize_epochs,
+                network=network,
+            )
+        )
+    callbacks.append(
+        BudgetStopping(model=budget, training=training, hardware=hardware, network=network)
+    )
+    return callbacks
+
+
+def callbacks_for(config: RunConfig) -> list[Callback]:
+    """The callbacks that ``config`` asks for."""
+    return compress_to(
+        config.budget,
+        hardware=config.hardware,
+        training=None if config.training.is_empty else config.training,
+        settings=config.compress,
+        seed=config.seed,
+    )

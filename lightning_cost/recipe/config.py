@@ -1,0 +1,111 @@
+"""What a run is told: one dataclass a configuration group, and the whole."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_cost.budget.model import ModelBudget
+from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.pruning.channels import ChannelRules
+from lightning_cost.pruning.evolution import EvolutionSearch
+from lightning_cost.pruning.schedule import PruningSchedule
+
+
+@dataclass(kw_only=True, slots=True)
+class CompressSettings:
+    """How the budget is met.
+
+    Args:
+        prune: Whether channels are removed.
+        schedule: When they are removed; its warm-up is also the dense network's training.
+        search: How the ranking of channels is learned.
+        channels: Which channels may go, and in what steps.
+        quantize: Name of the quantisation scheme, or ``None`` to stay in floating point.
+        quantize_epochs: Length of quantisation-aware fine-tuning.
+    """
+
+    prune: bool = True
+    schedule: PruningSchedule = field(default_factory=PruningSchedule)
+    search: EvolutionSearch = field(default_factory=EvolutionSearch)
+    channels: ChannelRules = field(default_factory=ChannelRules)
+    quantize: str | None = "int8"
+    quantize_epochs: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.prune and self.quantize is None:
+            raise ValueError(
+                "compress must prune, quantize or both, got prune=false and quantize=null; "
+                "choose compress=prune, compress=quantize or compress=prune_quantize"
+            )
+        if self.quantize_epochs < 1:
+            raise ValueError(
+                f"quantize_epochs must be >= 1, got {self.quantize_epochs}; "
+                "set quantize=null to stay in floating point"
+            )
+
+    @property
+    def num_epochs(self) -> int:
+        """Length of the whole run."""
+        compressing = self.schedule.end_epoch if self.prune else self.schedule.warmup_epochs
+        return compressing + (self.quantize_epochs if self.quantize is not None else 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerSettings:
+    """How the network is trained.
+
+    Args:
+        accelerator, devices, strategy, precision: As for ``pytorch_lightning.Trainer``.
+        num_threads: Threads for training on a CPU; ``None`` leaves PyTorch's choice.
+        learning_rate: Peak while the dense network trains.
+        recover_learning_rate: Peak while pruning and recovering.
+        quantize_learning_rate: Peak while fine-tuning with fake quantisers.
+        momentum, weight_decay, label_smoothing, channels_last: See ``ImageClassifier``.
+        progress_bar: Whether progress is shown.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    num_threads: int | None = None
+    learning_rate: float = 0.1
+    recover_learning_rate: float = 0.05
+    quantize_learning_rate: float = 0.005
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    channels_last: bool = True
+    progress_bar: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """One run, from data to report.
+
+    Args:
+        hardware: The device that the model is for.
+        runtime: Overrides the device's runtime: ``"auto"`` or the name of an installed one.
+        budget: Limits on the deployed model.
+        training: Limits on the run.
+        model: The network, by ``_target_``; ``in_channels`` and ``num_classes`` left at null are
+            filled in from the data.
+        data: The LightningDataModule, by ``_target_``.
+        trainer: How it is trained.
+        compress: How the budget is met.
+        seed: Of weights, splits, order of samples and search.
+        run_dir: Where everything is written; must be new or empty.
+        resume: The directory of an interrupted run to go on with.
+    """
+
+    hardware: Hardware = field(default_factory=Hardware.local)
+    runtime: str | None = None
+    budget: ModelBudget = field(default_factory=ModelBudget)
+    training: TrainingBudget = field(default_factory=TrainingBudget)
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    compress: CompressSettings = field(default_factory=CompressSettings)
+    seed: int = 0
+    run_dir: str = "runs/latest"
+    resume: str | None = None

@@ -1,0 +1,37 @@
+"""The dense network that a run started from, kept for comparison."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from typing_extensions import override
+
+from lightning_cost.network.find import find_network
+from lightning_cost.network.lineage import lineage_of
+
+
+class DenseSnapshot(pl.Callback):
+    """Saves the network's weights after each epoch until its structure first changes.
+
+    Args:
+        path: The file, a ``state_dict`` that loads with ``weights_only=True``.
+        network: Path of the network in the LightningModule, where it cannot be found.
+    """
+
+    def __init__(self, path: Path, *, network: str | None = None) -> None:
+        self.path = path
+        self.network = network
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _, network = find_network(pl_module, self.network)
+        if trainer.is_global_zero and not lineage_of(network):
+            torch.save(network.state_dict(), self.path)
+
+    def load_into(self, fresh_network: nn.Module) -> nn.Module:
+        """The dense network as it was when the first structural change came."""
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        fresh_network.load_state_dict(state)
+        return fresh_network.eval()

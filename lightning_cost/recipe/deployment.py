@@ -1,0 +1,129 @@
+"""From a trained network to a file that a runtime has run: export, parity, accuracy, latency."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cost.cost.forward import Example
+from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.measure import measure
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.runtime.contract import DEPLOYABLE, Session, get_runtime, installed_runtimes
+from lightning_cost.runtime.latency import measure_latency
+from lightning_cost.runtime.onnx_file import write_onnx
+
+
+def export(network: nn.Module, path: str | Path, example: Example, runtime: str = "onnx") -> Path:
+    """Write the deployed form of ``network`` to a file that runtimes read.
+
+    Batch norms are folded, fake quantisers become quantise/dequantise operators. ``network`` is
+    left as it is.
+
+    Args:
+        network: Trained, dense or compressed.
+        path: The file to write.
+        example: What one forward pass takes; the batch axis stays dynamic.
+        runtime: The file's format; ONNX is the one that ONNX Runtime and OpenVINO both read.
+
+    Raises:
+        ValueError: If ``runtime`` names no format that can be written.
+    """
+    if runtime not in ("onnx", *DEPLOYABLE):
+        known = ", ".join(("onnx", *DEPLOYABLE))
+        raise ValueError(f"runtime must be one of {known}, got {runtime!r}; all of them read ONNX")
+    return write_onnx(deployed_copy(network, example), example, Path(path))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """A network as it was delivered.
+
+    Args:
+        cost: What it costs on the target.
+        runtime: What ran the file for parity and accuracy.
+        parity: How its outputs there compare with PyTorch's.
+        accuracy: Share of the evaluated samples that it classified right there, in [0, 1].
+    """
+
+    cost: Cost
+    runtime: str
+    parity: Parity
+    accuracy: float
+
+
+def deliver(
+    network: nn.Module,
+    path: Path,
+    *,
+    hardware: Hardware,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    is_quantized: bool,
+) -> Delivery:
+    """Export ``network`` and take every figure from the file, as a runtime runs it.
+
+    Args:
+        network: Trained; left as it is.
+        path: The ONNX file to write.
+        hardware: The target.
+        batches: Real images and labels; the first batch also serves the parity check.
+        is_quantized: Whether parity is judged by equal predictions instead of equal values, as
+            runtimes round integers differently.
+    """
+    batches = list(batches)
+    images = batches[0][0]
+    example = images[:1]
+    deployed = deployed_copy(network, example)
+    write_onnx(deployed, example, path)
+    cost = measure(network, example, hardware=hardware)
+    runtime = _file_runtime(cost[Resource.latency_ms].runtime)
+    with _open(runtime, path, hardware) as session:
+        parity = check_parity(
+            deployed,
+            session,
+            images,
+            max_error_ratio=None if is_quantized else 1e-3,
+            min_top1_agreement=0.995 if is_quantized else None,
+        )
+        accuracy = accuracy_of(session, batches)
+    return Delivery(cost=cost, runtime=runtime, parity=parity, accuracy=accuracy)
+
+
+def accuracy_of(session: Session, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of samples whose largest logit is the label's, in [0, 1].
+
+    Args:
+        session: Returns logits [N, classes].
+        batches: Images [N, C, H, W] and labels [N].
+    """
+    num_right = num_samples = 0
+    for images, labels in batches:
+        (logits, *_) = session.run(images)
+        num_right += int((logits.argmax(axis=1) == labels.numpy()).sum())
+        num_samples += len(labels)
+    return num_right / num_samples
+
+
+def latency_by_runtime(
+    network: nn.Module, example: Example, hardware: Hardware
+) -> dict[str, Measurement]:
+    """Latency of ``network``, as deployed, on every runtime installed here; empty if not local."""
+    if not hardware.is_local:
+        return {}
+    deployed = deployed_copy(network, example)
+    return {
+        runtime: measure_latency(
+            deployed, example, runtime=runtime, num_threads=hardware.num_threads
+        )
+        for runtime in installed_runtimes()
+    }
+
+
+def _file_runtime(fastest: str | None) -> str:
+    """The runtime to check the file on: the target's where it reads files."""
+    installed = [name for name in DEPLOYABLE if name in installed_runtimes()]
+    return fastest if fastest in installed else installed[0]

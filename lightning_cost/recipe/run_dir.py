@@ -1,0 +1,54 @@
+"""The directory that a run writes to."""
+
+from pathlib import Path
+
+CONFIG_NAME = "config.yaml"
+DENSE_NAME = "dense.pt"
+FINAL_NAME = "final.ckpt"
+ONNX_NAME = "model.onnx"
+INTERRUPTED_NAME = "interrupted.ckpt"
+LAST_NAME = "last.ckpt"
+
+
+def create_run_dir(path: str | Path) -> Path:
+    """Make a directory for a new run.
+
+    Raises:
+        ValueError: If it holds something already, so that no run overwrites another.
+        OSError: If it cannot be written to.
+    """
+    run_dir = Path(path)
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise ValueError(
+            f"run_dir must be new or empty, got {str(run_dir)!r}, which exists; choose another "
+            "with run_dir=, or go on with that run by resume="
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"run_dir must be writable, got {str(run_dir)!r} ({error.strerror}); "
+            "choose another with run_dir="
+        ) from error
+    return run_dir
+
+
+def checkpoint_to_resume(path: str | Path) -> Path:
+    """The latest checkpoint that an interrupted run left in its directory.
+
+    Raises:
+        ValueError: If there is none, or if the run was finished.
+    """
+    run_dir = Path(path)
+    left = [run_dir / name for name in (INTERRUPTED_NAME, LAST_NAME)]
+    left = sorted((file for file in left if file.exists()), key=lambda file: file.stat().st_mtime)
+    if not left or (run_dir / FINAL_NAME).exists():
+        found = "a finished run" if left else "no checkpoint"
+        raise ValueError(
+            f"resume must be the directory of an interrupted run, got {str(run_dir)!r} with "
+            f"{found}; it must hold {INTERRUPTED_NAME} or {LAST_NAME} and no {FINAL_NAME}"
+        )
+    return left[-1]

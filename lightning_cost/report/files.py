@@ -1,0 +1,59 @@
+"""Reading and writing ``report.json``; a reader never sees half a file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_cost.report.schema import SCHEMA_VERSION, violations
+
+REPORT_NAME = "report.json"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` to ``path`` in one step, so that a crash leaves the old file or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def save_report(report: Mapping[str, Any], run_dir: str | Path) -> Path:
+    """Write ``report`` to ``run_dir/report.json``."""
+    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    return write_text(Path(run_dir) / REPORT_NAME, text + "\n")
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The checked report of a run directory.
+
+    Raises:
+        ValueError: If there is no ``report.json``, or one that is cut off, of another version, or
+            not what the schema asks for.
+    """
+    path = Path(run_dir) / REPORT_NAME
+    if not path.is_file():
+        raise ValueError(
+            f"run_dir must be a run directory with a {REPORT_NAME}, got {run_dir}; "
+            "the report is written when a fit ends"
+        )
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} must be a whole JSON document, got one that is cut off or damaged ({error})"
+        ) from error
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} must have schema_version {SCHEMA_VERSION}, got {version!r}; "
+            "read it with the version of lightning-cost that wrote it"
+        )
+    for problem in violations(report):
+        raise ValueError(f"{path}: {problem}; docs/report.md says what a report holds")
+    checked: dict[str, Any] = report
+    return checked

@@ -1,0 +1,1 @@
+"""What runs a deployed network, and how long that takes: one contract, one file per runtime."""

@@ -1,0 +1,168 @@
+"""A deployed network as one ONNX file with a dynamic batch axis."""
+
+import importlib.util
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lightning_cost.cost.forward import (
+    Example,
+    batch_size_of,
+    call_arguments,
+    observing,
+    tensors_of,
+    with_batch_size,
+)
+
+BATCH_AXIS = "batch"
+OPSET = 18
+
+
+def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
+    """Write ``network``, as deployed, to one ONNX file with a dynamic batch axis.
+
+    Inputs are named as the parameters of the network's ``forward``. The network is left as it was
+    found, and nothing is printed.
+
+    Args:
+        network: In its deployed form; quantised ones hold quantise and dequantise operators.
+        example: One batch as the network takes it.
+        path: The file to write; its folder must exist.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: If the packages that export needs are missing, or the network does not export
+            with a dynamic batch axis.
+        OSError: If ``path`` cannot be written.
+    """
+    if not is_export_available():
+        raise ValueError(
+            "path must be written with the packages onnx and onnxscript, which are missing; "
+            "install them: pip install 'lightning-cost[deploy]'"
+        )
+    # a batch of one would be taken for a constant
+    args, kwargs = call_arguments(with_batch_size(example, max(2, batch_size_of(example))))
+    batch = torch.export.Dim(BATCH_AXIS)
+    size = batch_size_of(args or kwargs)
+
+    def dynamic(value: Any) -> Any:
+        is_batch = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == size
+        return {0: batch} if is_batch else None
+
+    with observing(network), _quiet():
+        try:
+            program = torch.onnx.export(
+                network,
+                args,
+                kwargs=kwargs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=input_names(network, args, kwargs),
+                dynamic_shapes=tree_map(dynamic, args or kwargs),
+                verbose=False,
+            )
+        except Exception as error:
+            raise ValueError(
+                f"network must export to ONNX with a dynamic batch axis, got {_cause(error)}; "
+                "forward must be traceable by torch.export and take any batch size"
+            ) from error
+    assert program is not None
+    # the exporter takes a batch size that forward relies on for a constant, without a word
+    for node, tensor in zip(program.model.graph.inputs, tensors_of((args, kwargs)), strict=True):
+        if dynamic(tensor) and node.shape is not None and isinstance(node.shape[0], int):
+            raise ValueError(
+                "network must export to ONNX with a dynamic batch axis, got a forward that only "
+                f"takes {size} samples in {node.name}; use the sizes of its inputs instead"
+            )
+    program.save(path, external_data=False)
+    return Path(path)
+
+
+def is_export_available() -> bool:
+    """Whether the packages that export needs are installed."""
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
+
+
+def input_names(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """The names of the tensors in a call, in order: parameters of ``forward``, numbered if nested.
+
+    >>> input_names(nn.Linear(1, 1), (torch.zeros(1, 1),), {})
+    ['input']
+    """
+    names = []
+    for name, value in [*_positional(network, args), *kwargs.items()]:
+        tensors = tensors_of(value)
+        is_plain = isinstance(value, Tensor)
+        names += [name if is_plain else f"{name}_{index}" for index in range(len(tensors))]
+    return names
+
+
+def feed(names: list[str], example: Example) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of ``example`` as contiguous arrays by input name.
+
+    Keyword arguments go by name, others in order.
+
+    Raises:
+        ValueError: If the example does not have as many tensors as the file has inputs.
+    """
+    tensors = tensors_of(example)
+    if len(tensors) != len(names):
+        raise ValueError(
+            f"example must hold {len(names)} tensors ({', '.join(names)}), got {len(tensors)}; "
+            "give the arguments that the file was exported with"
+        )
+    arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
+    if isinstance(example, dict) and set(example) == set(names):
+        return dict(zip(example, arrays, strict=True))
+    return dict(zip(names, arrays, strict=True))
+
+
+def _positional(network: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    bound = inspect.signature(network.forward).bind_partial(*args)
+    pairs = []
+    for name, value in bound.arguments.items():
+        kind = inspect.signature(network.forward).parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            pairs += [(f"{name}_{index}", item) for index, item in enumerate(value)]
+        else:
+            pairs.append((name, value))
+    return pairs
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress lines, advice and remarks on packages it could also use."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

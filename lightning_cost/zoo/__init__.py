@@ -1,0 +1,1 @@
+"""Networks and data for small images: what the command line and the demo run on."""

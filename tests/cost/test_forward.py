@@ -1,0 +1,128 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_cost.cost.forward import (
+    batch_size_of,
+    observing,
+    run_forward,
+    with_batch_size,
+)
+
+
+class Difference(nn.Module):
+    def forward(self, a, b):
+        return a - 2 * b
+
+
+class Intruder(nn.Module):
+    """Changes everything that a forward pass can change, and perhaps fails."""
+
+    def __init__(self, *, fails):
+        super().__init__()
+        self.fails = fails
+        self.weight = nn.Parameter(torch.ones(2))
+        self.norm = nn.BatchNorm1d(2)
+        self.dropout = nn.Dropout(0.5)
+        self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("replaced", torch.zeros(2))
+        self.register_buffer("late", None)
+        self.modes = None
+
+    def forward(self, x):
+        self.modes = [module.training for module in self.modules()]
+        self.count += 1
+        self.replaced = torch.full((3,), torch.nan)
+        self.late = torch.ones(1)
+        self.register_buffer("extra", torch.ones(1))
+        with torch.enable_grad():
+            (self.weight * torch.rand(2)).sum().backward()
+        random.random(), np.random.rand()
+        if self.fails:
+            raise KeyError("on purpose")
+        return self.norm(x)
+
+
+def test_example_may_be_a_tensor_a_tuple_or_a_dict():
+    a, b = torch.tensor([5.0]), torch.tensor([1.0])
+    assert run_forward(nn.Identity(), a) is a
+    assert run_forward(Difference(), (a, b)).item() == 3
+    assert run_forward(Difference(), {"b": b, "a": a}).item() == 3
+
+
+@pytest.mark.parametrize("function", [lambda e: run_forward(nn.Identity(), e), batch_size_of])
+def test_another_example_is_refused(function):
+    with pytest.raises(TypeError, match=r"example must be a tensor, a tuple .* got list; wrap it"):
+        function([torch.zeros(1)])
+
+
+def test_batch_size_is_the_first_dimension_of_the_first_tensor_that_has_one():
+    assert batch_size_of((torch.tensor(7.0), {"x": torch.zeros(3, 2)})) == 3
+
+
+@pytest.mark.parametrize(
+    ("example", "found"),
+    [(torch.zeros(0, 3), "a batch of 0"), ((torch.tensor(1.0), "text"), "no tensor")],
+)
+def test_an_example_without_samples_is_refused(example, found):
+    with pytest.raises(ValueError, match=f"example must hold at least one sample.*{found}"):
+        batch_size_of(example)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_batch_is_cut_or_repeated_and_the_rest_kept(size):
+    batch, table, number = torch.arange(3.0)[:, None], torch.zeros(5, 2), torch.tensor(4.0)
+    resized = with_batch_size({"x": (batch, table), "n": number, "flag": True}, size)
+    assert resized["x"][0].ravel().tolist() == [i % 3 for i in range(size)]
+    assert resized["x"][1] is table
+    assert resized["n"] is number
+    assert resized["flag"] is True
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_observing_leaves_the_network_as_it_was_found(fails):
+    network = Intruder(fails=fails).train()
+    network.norm.eval()
+    network.weight.grad = gradient = torch.full((2,), 7.0)
+    buffers = dict(network.named_buffers(remove_duplicate=False))
+    values = {name: buffer.clone() for name, buffer in buffers.items()}
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+    try:
+        with observing(network):
+            assert not torch.is_grad_enabled()
+            run_forward(network, torch.ones(4, 2))
+    except KeyError:
+        assert fails
+
+    assert network.modes == [False] * 3
+    assert [network.training, network.norm.training, network.dropout.training] == [1, 0, 1]
+    assert network.weight.grad is gradient
+    assert gradient.tolist() == [7.0, 7.0]
+    assert dict(network.named_buffers(remove_duplicate=False)).keys() == buffers.keys()
+    for name, buffer in network.named_buffers():
+        assert buffer is buffers[name]
+        assert torch.equal(buffer, values[name])
+    assert network.late is None
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.random.get_state()[2] == states[2][2]
+    assert torch.is_grad_enabled()
+
+
+def test_observing_does_not_touch_buffers_that_did_not_change():
+    network = nn.BatchNorm1d(2)
+    version = network.running_mean._version
+    with observing(network):
+        network(torch.ones(2, 2))
+    assert network.running_mean._version == version
+
+
+def test_observing_leaves_inference_mode_for_the_time_being():
+    with torch.inference_mode():
+        with observing(nn.Identity()):
+            assert not torch.is_inference_mode_enabled()
+        assert torch.is_inference_mode_enabled()

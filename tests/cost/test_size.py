@@ -1,0 +1,67 @@
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_cost.cost.size import count_params, size_bytes
+
+
+def tied():
+    network = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    network[1].weight = network[0].weight
+    return network
+
+
+def sharing_storage():
+    network = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    network[1].weight = nn.Parameter(network[0].weight.detach().t())
+    return network
+
+
+def slice_of_a_large_storage():
+    network = nn.Linear(4, 4, bias=False)
+    network.weight = nn.Parameter(torch.zeros(100, 4)[:4])
+    return network
+
+
+def with_int8_weight():
+    network = nn.Module()
+    network.register_buffer("weight", torch.zeros(8, 4, dtype=torch.int8))
+    network.register_buffer("scale", torch.ones(8))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "num_params", "num_bytes"),
+    [
+        (nn.Conv2d(3, 8, 3), 224, 896),
+        (nn.BatchNorm2d(8), 16, 128),
+        (nn.Linear(4, 4).half(), 20, 40),
+        (tied(), 16, 64),
+        (sharing_storage(), 32, 64),
+        (slice_of_a_large_storage(), 16, 64),
+        (nn.Identity(), 0, 0),
+    ],
+)
+def test_sizes_have_the_closed_form(network, num_params, num_bytes):
+    assert count_params(network) == num_params
+    assert size_bytes(network) == num_bytes
+
+
+def test_tensors_without_data_are_not_taken_for_one_another():
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    network[1].weight = network[0].weight
+    assert size_bytes(network) == 4 * (16 + 4 + 4)
+
+
+def test_buffers_take_their_own_bytes():
+    assert size_bytes(with_int8_weight()) == 8 * 4 + 8 * 4
+
+
+def test_size_is_close_to_that_of_the_saved_file():
+    network = nn.Sequential(nn.Linear(200, 200), nn.Linear(200, 200).half())
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    assert size_bytes(network) == pytest.approx(file.tell(), rel=0.02)

@@ -1,0 +1,54 @@
+import json
+
+from torch import nn
+
+from lightning_cost.cost.measurement import Measurement
+from lightning_cost.cost.resource import Resource
+from lightning_cost.monitor.tracker import CostTracker, structure_of
+
+
+def cost(value):
+    return {Resource.macs: Measurement.exact(Resource.macs, value)}
+
+
+def never():
+    raise AssertionError
+
+
+def test_it_measures_when_the_structure_changed_and_only_then():
+    tracker = CostTracker()
+    assert tracker.refresh(nn.Linear(2, 2), lambda: cost(4))
+    assert not tracker.refresh(nn.Linear(2, 2), never)
+    assert tracker.refresh(nn.Linear(2, 1), lambda: cost(2))
+    assert tracker.dense == cost(4)
+    assert tracker.cost == cost(2)
+
+
+def test_a_network_that_was_changed_before_has_no_dense_cost():
+    network = nn.Linear(2, 2)
+    network._lightning_cost_lineage = ("a change",)
+    tracker = CostTracker()
+    tracker.refresh(network, lambda: cost(4))
+    assert tracker.dense is None
+
+
+def test_state_is_plain_data_and_round_trips():
+    tracker = CostTracker()
+    tracker.refresh(nn.Linear(2, 2), lambda: cost(4))
+    tracker.add_row(epoch=0, step=3, seconds=1.0, phase=None, metrics={"loss": 0.5})
+    other = CostTracker()
+    other.load_state_dict(json.loads(json.dumps(tracker.state_dict())))
+    assert (other.dense, other.cost, other.history) == (cost(4), cost(4), tracker.history)
+    assert not other.refresh(nn.Linear(2, 2), never)
+
+
+def test_a_repeated_epoch_replaces_its_row():
+    tracker = CostTracker()
+    for step in (1, 2):
+        tracker.add_row(epoch=0, step=step, seconds=1.0, phase=None, metrics={})
+    assert [row["step"] for row in tracker.history] == [2]
+
+
+def test_structure_depends_on_shapes_and_types_not_on_values():
+    assert structure_of(nn.Linear(2, 2)) == structure_of(nn.Linear(2, 2))
+    assert structure_of(nn.Linear(2, 2)) != structure_of(nn.Linear(2, 2).double())

@@ -1,0 +1,92 @@
+"""The page in a real browser; needs ``chromium`` (``apt-get install chromium``)."""
+
+import re
+import shutil
+import struct
+import subprocess
+from html import escape
+
+import pytest
+
+from lightning_cost.report.html import render_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars",
+]  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed; `apt-get install chromium` gives it"
+)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Open a page text in a fresh browser of some width; gives what it prints."""
+
+    def run(page, width, *flags):
+        path = tmp_path / "page.html"
+        path.write_text(page, encoding="utf-8")
+        command = [
+            CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},2000", *flags, path.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout
+
+    return run
+
+
+def framed(page, width):
+    """A document that shows the page at a width and makes the page's measures its title.
+
+    A frame, because a browser's window cannot be as narrow as a telephone.
+    """
+    measure = (
+        "const page = this.contentDocument, root = page.documentElement;"
+        "const charts = [...page.querySelectorAll('.chart')]"
+        ".filter(chart => chart.getBoundingClientRect().width > 0);"
+        "document.title = [this.contentWindow.innerWidth, root.scrollWidth,"
+        " charts.length, charts.every(chart =>"
+        " chart.querySelector('text').getBoundingClientRect().height > 10)].join(' ')"
+    )
+    style = f"border: 0; height: 2000px; width: {width}px"
+    content = escape(page, quote=True)
+    return f'<title></title><iframe style="{style}" onload="{measure}" srcdoc="{content}"></iframe>'
+
+
+def measures(dom):
+    return re.search("<title>(.*?)</title>", dom).group(1).split()
+
+
+@pytest.mark.parametrize("width", [400, 900, 1400])
+def test_page_fits_its_window(browse, report, width):
+    dom = browse(framed(render_report(report), width), 1500, "--dump-dom")
+    inner, scroll, num_charts, is_legible = measures(dom)
+    assert (int(inner), int(num_charts)) == (width, 2)
+    assert int(scroll) <= width
+    assert is_legible == "true"
+
+
+def test_policy_of_the_page_stops_scripts(browse, report):
+    attack = "<script>document.title = 'ran'</script></body>"
+    dom = browse(render_report(report).replace("</body>", attack), 800, "--dump-dom")
+    assert "<title>resnet20 on fashion_mnist: cost report</title>" in dom
+
+
+def test_hostile_names_fit_and_do_not_run(browse, make_report, hostile):
+    report = make_report(title=hostile * 3, note=hostile, command=hostile * 9, stop_reason=hostile)
+    dom = browse(framed(render_report(report), 400), 1500, "--dump-dom")
+    inner, scroll, *_ = measures(dom)
+    assert int(scroll) <= int(inner)
+
+
+def test_picture_is_not_blank(browse, report, tmp_path):
+    picture = tmp_path / "page.png"
+    browse(render_report(report), 1000, f"--screenshot={picture}")
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (1000, 2000)
+    assert len(content) > 50_000

@@ -1,0 +1,55 @@
+import json
+import re
+
+import pytest
+
+from lightning_cost.cost.resource import Resource
+from lightning_cost.report.files import save_report
+from lightning_cost.report.pareto import sweep_table, write_pareto
+from lightning_cost.report.sweep import collect
+
+RUNS = [(0.68, 2.1, 0.9215), (0.43, 1.3, 0.9221), (0.29, 0.7, 0.9168), (0.30, 0.9, None)]
+
+
+@pytest.fixture
+def sweep_dir(tmp_path, make_report, make_final, hostile):
+    for run, numbers in enumerate(RUNS):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+        config = {"budget": {"macs": hostile if run == 0 else f"{run}0%"}, "seed": 1}
+        limits = {Resource.macs: 6e7}
+        save_report(make_report(final=make_final(*numbers), limits=limits, config=config), folder)
+    return tmp_path
+
+
+def test_document_says_which_runs_are_on_the_front(sweep_dir):
+    assert write_pareto(sweep_dir) == sweep_dir / "pareto.html"
+    document = json.loads((sweep_dir / "pareto.json").read_text(encoding="utf-8"))
+    assert document["objectives"] == {"macs": "min", "val_acc": "max"}
+    assert [row["on_front"] for row in document["rows"]] == [False, True, True, False]
+    assert document["rows"][2]["cost"]["latency_ms"]["method"] == "measured"
+
+
+def test_page_plots_what_is_known_and_escapes_the_rest(sweep_dir, hostile):
+    page = write_pareto(sweep_dir).read_text(encoding="utf-8")
+    assert "2 of 4 runs on the front" in page
+    assert hostile not in page
+    assert "<script" not in page
+    assert page.count('<circle cx="') == 3 * 2 * (3 + 1)  # plots, widths; known runs and dense
+    assert page.count('class="not-kept"') == 3 * 2 * 2
+    assert re.search(r"val_acc against latency.*latency \(measured on openvino\)", page)
+
+
+def test_writing_twice_gives_the_same_page(sweep_dir):
+    first = write_pareto(sweep_dir).read_bytes()
+    assert write_pareto(sweep_dir).read_bytes() == first
+
+
+def test_text_table(sweep_dir):
+    (sweep_dir / "2" / "report.json").write_text("{")
+    lines = sweep_table(collect(sweep_dir)).splitlines()
+    assert lines[0].split()[:5] == ["run", "MACs", "latency", "size", "val_acc"]
+    assert lines[3].startswith("1    *  69.6 M MACs exact  1.30 ms measured on openvino")
+    assert "NOT KEPT" in lines[2]
+    assert "not known" in lines[4]
+    assert lines[5].startswith("2 is left out: ")
