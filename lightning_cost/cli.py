@@ -14,11 +14,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
-from lightning_cost.recipe.fit import BROKEN, KEPT, fit
-from lightning_cost.report.document import write_report
-from lightning_cost.report.pareto import write_pareto
+from lightning_cost.recipe.fit import fit
+from lightning_cost.recipe.run_dir import CONFIG_NAME
+from lightning_cost.report.html import write_report
+from lightning_cost.report.pareto import sweep_table, write_pareto
+from lightning_cost.report.sweep import collect
 
+KEPT = 0
 BAD_INPUT = 2
+BROKEN = 3
+INTERRUPTED = 130
 USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, deploy, report
        lightning-cost report RUN_DIR | SWEEP_DIR   write the report anew
 
@@ -66,7 +71,8 @@ class ParetoReport(HydraCallback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write them into the sweep's directory."""
         sweep_dir = Path(config.hydra.sweep.dir)
-        print(write_pareto(sweep_dir))
+        write_pareto(sweep_dir)
+        print(sweep_table(collect(sweep_dir)))
         print(sweep_dir)
 
 
@@ -79,6 +85,9 @@ def _fit(overrides: list[str]) -> int:
         except (ValueError, OSError) as error:
             print(f"lightning-cost: {error}", file=sys.stderr)
             exit_codes.append(BAD_INPUT)
+        except SystemExit:  # what Lightning makes of ctrl-C
+            print("lightning-cost: interrupted; go on with resume=RUN_DIR", file=sys.stderr)
+            exit_codes.append(INTERRUPTED)
 
     register_schemas()
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="fit")
@@ -95,15 +104,38 @@ def _fit(overrides: list[str]) -> int:
 
 def _fit_one(composed: DictConfig) -> int:
     job = HydraConfig.get()
-    config = to_run_config(composed)
+    if composed.resume is not None:
+        composed = _resumed(composed.resume, list(job.overrides.task))
     if job.mode == RunMode.MULTIRUN:
-        config.run_dir = job.runtime.output_dir
-    if config.resume is not None:
-        composed = OmegaConf.merge(composed, OmegaConf.load(Path(config.resume) / "config.yaml"))
+        composed.run_dir = job.runtime.output_dir
+    config = to_run_config(composed)
     data = hydra.utils.instantiate(config.data)
     network = hydra.utils.instantiate(_filled(config.model, data))
-    resolved = OmegaConf.to_container(composed, resolve=True)
+    resolved = OmegaConf.to_yaml(composed, resolve=True)
     return KEPT if fit(config, network, data, resolved) else BROKEN
+
+
+def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
+    """The configuration that a run was started with, changed by the overrides of its resumption."""
+    saved = Path(run_dir) / CONFIG_NAME
+    if not saved.exists():
+        raise ValueError(
+            f"resume must be the directory of an interrupted run, got {run_dir!r} without "
+            f"{CONFIG_NAME}; give the directory that the run printed"
+        )
+    schema = OmegaConf.structured(RunConfig)
+    merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _filled(model: dict[str, Any], data: Any) -> dict[str, Any]:
+    """``model`` with the sizes that only the data knows, where they are left open."""
+    known = {"in_channels": data.in_channels, "num_classes": data.num_classes}
+    return {
+        name: known[name] if value is None and name in known else value
+        for name, value in model.items()
+    }
 
 
 def _report(words: list[str]) -> int:

@@ -69,8 +69,7 @@ class BudgetStopping(Callback):
         self._monitor = CostMonitor(hardware, network=network, train_hardware=train_hardware)
         self._stop_reason: str | None = None
         self._was_stopped = False
-        self._is_fitting = False
-        self._folder = Path()
+        self._folder: Path | None = None
 
     @property
     def stop_reason(self) -> str | None:
@@ -102,7 +101,6 @@ class BudgetStopping(Callback):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._was_stopped, self._stop_reason = self._stop_reason is not None, None
-        self._is_fitting = True
         self.headroom()
 
     @override
@@ -128,7 +126,7 @@ class BudgetStopping(Callback):
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._is_fitting = False
+        self._folder = None
         broken = self._broken_limits()
         if broken and trainer.is_global_zero:
             _log.warning("the model budget is not kept: %s", broken)
@@ -137,11 +135,11 @@ class BudgetStopping(Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if self._is_fitting and isinstance(exception, KeyboardInterrupt):
+        if self._folder is not None and isinstance(exception, KeyboardInterrupt):
             path = self._folder / "interrupted.ckpt"
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(path, weights_only=False)
             rank_zero_info(f"Interrupted: go on with fit(..., ckpt_path={str(path)!r})")
-        self._is_fitting = False
+        self._folder = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -196,10 +194,11 @@ class BudgetStopping(Callback):
 
     def _stop(self, trainer: pl.Trainer, reason: str) -> None:
         """Stop on this rank; all ranks have agreed to."""
+        assert self._folder is not None
         self._stop_reason = trainer.strategy.broadcast(reason)
         trainer.should_stop = True
         path = self._folder / "budget.ckpt"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         rank_zero_info(f"Stopped: {self._stop_reason}. Checkpoint: {path}")
 
     def _broken_limits(self) -> str:

@@ -4,7 +4,7 @@ A layer takes max(MACs / peak, bytes / bandwidth); layers run one after another 
 and Patterson, Roofline, CACM 2009).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +25,12 @@ from lightning_cost.cost.size import size_bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerWork:
-    """What one module asks of a device in one forward pass.
+    """What one layer asks of a device in one forward pass.
 
     Args:
         name: The module's name in the network.
         macs: Its own multiply-accumulates, without those of its children.
-        num_bytes: Bytes that it moves: its own weights, and a leaf's inputs and outputs.
+        num_bytes: Bytes that it moves: weights, inputs and outputs.
         is_int8: Whether its arithmetic is that of 8-bit integers.
     """
 
@@ -71,77 +71,96 @@ class Roofline:
 
 
 def layer_work(network: nn.Module, example: Example) -> tuple[list[LayerWork], tuple[str, ...]]:
-    """The work of each module of ``network`` for the batch in ``example``.
+    """The work of each layer of ``network`` for the batch in ``example``.
 
-    A leaf that neither multiplies nor changes the shape (an activation function, an identity, a
-    fake quantiser) is taken as fused into its producer, as deployment runtimes do. Activations of
-    an int8 layer move one byte per element.
+    A layer is a module that multiplies and has no module inside that does, or a leaf outside of
+    those. A leaf that neither multiplies nor changes the shape (an activation function, an
+    identity) is taken as fused into its producer, as deployment runtimes do. Activations of a layer
+    with 8-bit weights move one byte per element. What a container multiplies itself counts as
+    arithmetic without traffic.
 
     Returns:
         The work, and the operators that were not counted.
     """
     report = count_macs(network, example)
-    moved = _moved_bytes(network, example)
+    modules = dict(network.named_modules())
+    layers = _layers(modules, report.by_module)
+    moved = _moved_bytes(modules, layers, example)
     batch_size = batch_size_of(example)
     work = []
-    for name, module in network.named_modules():
-        children = (f"{name}.{child}".lstrip(".") for child, _ in module.named_children())
-        own = report.by_module.get(name, 0) - sum(report.by_module.get(key, 0) for key in children)
-        is_leaf = next(module.children(), None) is None
-        num_bytes = moved.get(name, 0.0) if own > 0 or is_leaf else 0.0
-        if own > 0:
-            num_bytes += _own_weight_bytes(module)
-        if own > 0 or num_bytes > 0:
+    for name, module in modules.items():
+        macs = _own_macs(name, module, report.by_module)
+        num_bytes = moved.get(name, 0.0)
+        if name in layers and macs > 0:
+            num_bytes += size_bytes(module)
+        if macs > 0 or num_bytes > 0:
             work.append(
                 LayerWork(
                     name=name,
-                    macs=float(own * batch_size),
+                    macs=float(macs * batch_size),
                     num_bytes=num_bytes,
-                    is_int8=_is_int8(module),
+                    is_int8=name in layers and _is_int8(module),
                 )
             )
     return work, report.unsupported
 
 
-def _moved_bytes(network: nn.Module, example: Example) -> dict[str, float]:
-    """Bytes of inputs and outputs of each leaf that is not fused."""
+def _layers(modules: Mapping[str, nn.Module], macs: Mapping[str, int]) -> set[str]:
+    """Modules that multiply and hold none that does, and the leaves outside of those."""
+    multiplying = [name for name in modules if macs[name] > 0]
+    around = {container for name in multiplying for container in _containers(name)}
+    innermost = set(multiplying) - around
+    leaves = {name for name, module in modules.items() if next(module.children(), None) is None}
+    outside = {name for name in leaves if innermost.isdisjoint(_containers(name))}
+    return innermost | outside
+
+
+def _containers(name: str) -> list[str]:
+    """The names of the modules around the module ``name``, the network included."""
+    if name == "":
+        return []
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(len(parts))]
+
+
+def _own_macs(name: str, module: nn.Module, macs: Mapping[str, int]) -> int:
+    """MACs of the module without those of its children."""
+    children = (f"{name}.{child}".lstrip(".") for child, _ in module.named_children())
+    return macs[name] - sum(macs.get(child, 0) for child in children)
+
+
+def _moved_bytes(
+    modules: Mapping[str, nn.Module], layers: Collection[str], example: Example
+) -> dict[str, float]:
+    """Bytes of inputs and outputs of each layer that is not fused."""
+    network = modules[""]
     moved: dict[str, float] = {}
 
-    def count(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        inputs, outputs = tensors_of((args, kwargs)), tensors_of(output)
-        shapes = {tensor.shape for tensor in outputs}
-        has_weights = next(module.parameters(), None) is not None or _is_int8(module)
-        if not has_weights and shapes == {tensor.shape for tensor in inputs}:
-            return
-        moved[name] = moved.get(name, 0.0) + sum(
-            tensor.numel() * (1 if _is_int8(module) else tensor.element_size())
-            for tensor in [*inputs, *outputs]
-        )
+    def counter(name: str) -> Callable[..., None]:
+        is_int8 = _is_int8(modules[name])
+        has_weights = is_int8 or next(modules[name].parameters(), None) is not None
+
+        def count(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            inputs, outputs = tensors_of((args, kwargs)), tensors_of(output)
+            shapes = {tensor.shape for tensor in outputs}
+            if not has_weights and shapes == {tensor.shape for tensor in inputs}:
+                return
+            moved[name] = moved.get(name, 0.0) + sum(
+                tensor.numel() * (1 if is_int8 else tensor.element_size())
+                for tensor in [*inputs, *outputs]
+            )
+
+        return count
 
     with ExitStack() as stack, observing(network):
-        for name, module in network.named_modules():
-            if next(module.children(), None) is not None:
-                continue
-
-            def hook(
-                module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name
-            ) -> None:
-                count(name, module, args, kwargs, output)
-
-            handle = module.register_forward_hook(hook, with_kwargs=True)
-            stack.callback(handle.remove)
+        for name in layers:
+            hook = modules[name].register_forward_hook(counter(name), with_kwargs=True)
+            stack.callback(hook.remove)
         run_forward(network, example)
     return moved
 
 
 def _is_int8(module: nn.Module) -> bool:
-    """Whether the module itself holds 8-bit weights."""
-    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    """Whether the module holds 8-bit weights."""
+    tensors = [*module.parameters(), *module.buffers()]
     return any(tensor.dtype in (torch.int8, torch.uint8) and tensor.dim() > 1 for tensor in tensors)
-
-
-def _own_weight_bytes(module: nn.Module) -> float:
-    if next(module.children(), None) is None:
-        return float(size_bytes(module))
-    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

@@ -58,7 +58,7 @@ class CostTracker:
             "step": step,
             "seconds": seconds,
             "phase": phase,
-            "cost": {resource.value: entry.value for resource, entry in self.cost.items()},
+            "cost": cost_to_dict(self.cost),
             "metrics": dict(metrics),
         }
         self.history = [other for other in self.history if other["epoch"] != epoch] + [row]

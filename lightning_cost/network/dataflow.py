@@ -1,6 +1,6 @@
 """Which module read which tensor in one forward pass, by the identity of the tensors."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,19 +41,35 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Read:
+    """One function that computed tensors from tensors, or the network's caller.
+
+    Args:
+        function: As called, ``torch.nn.functional.relu`` say; ``None`` for the network's caller.
+        outputs: The tensors that it computed.
+    """
+
+    function: Any
+    outputs: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dataflow:
     """What one forward pass of a network did.
 
     Args:
         calls: In the order in which they ended: a module's call after those it made itself.
-        num_reads: How many functions computed a tensor from a value; being an output of the
-            network counts as one more.
-        tensors: Every tensor that passed through a module, by identity, as the pass left it.
+        reads: The functions that read each value.
+        tensors: Every tensor that was seen, by identity, as the pass left it.
     """
 
     calls: tuple[Call, ...]
-    num_reads: Mapping[Value, int]
+    reads: Mapping[Value, Sequence[Read]]
     tensors: Mapping[int, Tensor]
+
+    def readers_of(self, value: Value) -> Sequence[Read]:
+        """The functions that read ``value``."""
+        return self.reads.get(value, ())
 
     def calls_of(self, module: str) -> list[Call]:
         """The calls of one module."""
@@ -73,14 +89,14 @@ def trace_dataflow(network: nn.Module, example: Example) -> Dataflow:
         handles.append(module.register_forward_pre_hook(recorder.entering, with_kwargs=True))
         handles.append(module.register_forward_hook(recorder.leaving(name)))
     try:
-        with observing(network), _ReadCounter(recorder):
+        with observing(network), _ReadRecorder(recorder):
             outputs = run_forward(network, example)
     finally:
         for handle in handles:
             handle.remove()
-    recorder.read(tensors_of(outputs))
+    recorder.read(recorder.values(outputs), Read(function=None))
     return Dataflow(
-        calls=tuple(recorder.calls), num_reads=recorder.num_reads, tensors=recorder.tensors
+        calls=tuple(recorder.calls), reads=dict(recorder.reads), tensors=recorder.tensors
     )
 
 
@@ -89,7 +105,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.num_reads: Counter[Value] = Counter()
+        self.reads: dict[Value, list[Read]] = defaultdict(list)
         self.tensors: dict[int, Tensor] = {}
         self._open: list[tuple[Value, ...]] = []
 
@@ -112,16 +128,17 @@ class _Recorder:
     def values(self, tree: Any) -> tuple[Value, ...]:
         return tuple(self._value(tensor) for tensor in tensors_of(tree))
 
-    def read(self, tensors: Sequence[Tensor]) -> None:
-        self.num_reads.update({self._value(tensor) for tensor in tensors})
+    def read(self, values: Sequence[Value], read: Read) -> None:
+        for value in set(values):
+            self.reads[value].append(read)
 
     def _value(self, tensor: Tensor) -> Value:
         self.tensors[id(tensor)] = tensor
         return Value(id(tensor), tensor._version)
 
 
-class _ReadCounter(TorchFunctionMode):
-    """Counts the functions that compute tensors from tensors; asking for a shape is not one."""
+class _ReadRecorder(TorchFunctionMode):
+    """Records the functions that compute tensors from tensors; asking for a shape is not one."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -131,9 +148,9 @@ class _ReadCounter(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operands = tensors_of((args, kwargs))
-        before = self._recorder.values(operands)
+        operands = self._recorder.values((args, kwargs))
         result = func(*args, **kwargs)
-        if tensors_of(result):
-            self._recorder.num_reads.update(set(before))
+        outputs = self._recorder.values(result)
+        if outputs:
+            self._recorder.read(operands, Read(function=func, outputs=outputs))
         return result

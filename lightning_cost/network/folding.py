@@ -47,7 +47,7 @@ def pairs_in(dataflow: Dataflow, network: nn.Module) -> list[tuple[str, str]]:
         layer = modules[writer.module]
         output = dataflow.tensors[writer.outputs[0].tensor]
         if (
-            dataflow.num_reads[writer.outputs[0]] == 1
+            len(dataflow.readers_of(writer.outputs[0])) == 1
             and id(layer.weight) in owned
             and layer.weight.shape[0] == norm.num_features
             and layer.weight.dim() == output.dim()

@@ -76,7 +76,9 @@ class GlobalRankingPruning(pl.Callback):
         loss: BatchLoss | None = None,
         seed: int = 0,
     ) -> None:
-        budget.require_usable(hardware)
+        if budget.is_empty:
+            raise ValueError("budget must limit something, got none; pass ModelBudget(macs='50%')")
+        budget.require_hardware(hardware)
         self.budget = budget
         self.hardware = hardware
         self.schedule = schedule or PruningSchedule()

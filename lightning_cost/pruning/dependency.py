@@ -4,12 +4,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch_pruning.dependency.index_mapping import _ConcatIndexMapping
+from torch_pruning.dependency.shape_infer import infer_channels_between
 from torch_pruning.ops import OPTYPE
 
 from lightning_cost.cost.forward import Example, map_tensors, observing, run_forward, tensors_of
@@ -69,10 +72,33 @@ def couplings(
         warnings.simplefilter("ignore")
         graph = torch_pruning.DependencyGraph()
         graph.build_dependency(network, example, forward_fn=run_forward, verbose=False)
+        _map_concatenations(graph)
         groups = list(graph.get_all_groups())
     found = [_coupling(graph, group, names) for group in groups]
     order = {name: place for place, name in enumerate(names.values())}
     return sorted(found, key=lambda coupling: order[coupling.root])
+
+
+def _map_concatenations(graph: Any) -> None:
+    """Give the concatenations of channels that the library left without offsets theirs.
+
+    It takes them for concatenations along another dimension where a flattened linear layer
+    follows; the recorded dimension says that they are not.
+    """
+    for node in graph.module2node.values():
+        is_concat = node.type == OPTYPE.CONCAT and node.module.offsets is None
+        if not is_concat or getattr(node.grad_fn, "_saved_dim", None) != 1:
+            continue
+        sizes = [infer_channels_between(graph, source, node) for source in node.inputs]
+        if None in sizes or len(set(node.inputs)) < len(sizes):
+            continue
+        offsets = [0, *accumulate(sizes)]
+        for place, source in enumerate(node.inputs):
+            span = offsets[place : place + 2]
+            for owner, target, reverse in ((node, source, True), (source, node, False)):
+                for dependency in owner.dependencies:
+                    if dependency.target is target:
+                        dependency.index_mapping[1] = _ConcatIndexMapping(span, reverse=reverse)
 
 
 def _coupling(graph: Any, group: Any, names: dict[nn.Module, str]) -> Coupling:
@@ -109,11 +135,15 @@ def _differentiable(network: nn.Module) -> Iterator[None]:
         try:
             for parameter in floating:
                 parameter.requires_grad_(True)
-            with torch.enable_grad(), saved_tensors_hooks(lambda _: None, lambda _: None):
+            with torch.enable_grad(), saved_tensors_hooks(_drop, _drop):
                 yield
         finally:
             for parameter in floating:
                 parameter.requires_grad_(False)
+
+
+def _drop(tensor: Any) -> Any:
+    """Nothing is ever sent backwards, so no activation has to be kept."""
 
 
 @contextmanager
@@ -130,7 +160,9 @@ def _cutting(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _as_input(tensor: Tensor) -> Tensor:
-    return tensor.detach()
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().requires_grad_().clone()  # a clone, as leaves refuse in-place operators
 
 
 def completion_order(network: nn.Module, example: Example) -> list[nn.Module]:

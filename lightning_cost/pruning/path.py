@@ -57,9 +57,7 @@ class RemovalPath:
             num_channels={name: len(self.order[name]) for name in self.names},
         )
 
-    def first_within(
-        self, pricer: PricesWidths, limits: Mapping[Resource, float]
-    ) -> int | None:
+    def first_within(self, pricer: PricesWidths, limits: Mapping[Resource, float]) -> int | None:
         """The position of the largest network that keeps every limit; ``None`` if none does.
 
         Args:
@@ -89,7 +87,8 @@ def uniform_path(
     floors = floors or {}
     least = np.array([max(1, floors.get(name, 1)) for name in ranking_order], dtype=np.int64)
     # a count changes only where the ratio passes k / total for a group
-    ratios = np.unique(np.concatenate([np.arange(1, total + 1) / total for total in totals]))[::-1]
+    shares = [np.arange(1, total + 1) / total for total in totals]
+    ratios = np.unique(np.concatenate([np.ones(1), *shares]))[::-1]
     kept = np.ceil(ratios[:, None] * totals - 1e-9).astype(np.int64)
     return RemovalPath.rounded(
         order=ranking_order,

@@ -4,6 +4,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class Plan:
             )
         for name, channels in self.kept.items():
             total = self.num_channels[name]
-            is_ascending = all(a < b for a, b in zip(channels, channels[1:], strict=False))
+            is_ascending = all(a < b for a, b in pairwise(channels))
             if not channels or not is_ascending or channels[0] < 0 or channels[-1] >= total:
                 raise ValueError(
                     f"kept must list, ascending, one or more of the {total} channels of group "

@@ -1,9 +1,9 @@
 """One network to be pruned: its groups, its prices, and what its cuts cost once deployed."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import nn
 
@@ -16,12 +16,9 @@ from lightning_cost.pruning.grouping import Grouping
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.path import RemovalPath, uniform_ratio_within
 from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing import Preview, WidthPricer
 from lightning_cost.pruning.surgery import operated, removal
 from lightning_cost.pruning.target import Target, largest_within
-
-Preview: TypeAlias = Callable[[nn.Module], nn.Module]
-"""Gives a network the structure that later callbacks will deploy it in; may change it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,9 +62,7 @@ class PruningProblem:
             UntraceableNetworkError: If its channels cannot be followed; names the module.
         """
         grouping = channel_groups(network, example, exclude=rules.exclude)
-        pricer = WidthPricer.from_network(
-            network, example, grouping, preview=preview(copy.deepcopy(network))
-        )
+        pricer = WidthPricer.from_network(network, example, grouping, preview)
         return cls(
             network=network,
             example=example,

@@ -46,8 +46,7 @@ def group_saliency(
         scores = [
             _member_scores(network.get_submodule(member.module), member, kind)
             for member in group.members
-            if member.axis == "out"
-            and _is_scored(network.get_submodule(member.module), kind)
+            if member.axis == "out" and _is_scored(network.get_submodule(member.module), kind)
         ]
         if not scores:
             raise ValueError(
@@ -96,8 +95,8 @@ def _is_scored(layer: nn.Module, kind: SaliencyKind) -> bool:
 
 def _member_scores(layer: nn.Module, member: Member, kind: SaliencyKind) -> Tensor:
     """Scores [num_channels] of one layer; several positions of a channel add up."""
-    weight = layer.weight.detach().cpu().double()
+    weight = layer.get_parameter("weight").detach().cpu().float()
     by_position = weight.movedim(axes_of(layer)["out"].tensors["weight"], 0)
     by_position = by_position.reshape(len(by_position), -1)
     scores = by_position.square() if kind == "l2" else by_position.abs()
-    return scores.sum(dim=1)[torch.tensor(member.index)].sum(dim=1)
+    return scores.sum(dim=1).double()[torch.tensor(member.index)].sum(dim=1)

@@ -133,9 +133,7 @@ def _layer(network: nn.Module, name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def _slice_layer(
-    layer: nn.Module, kept: Mapping[Axis, tuple[int, ...]]
-) -> Iterable[ParameterSwap]:
+def _slice_layer(layer: nn.Module, kept: Mapping[Axis, tuple[int, ...]]) -> Iterable[ParameterSwap]:
     axes = axes_of(layer)
     indices: dict[str, dict[int, LongTensor]] = {}
     for axis, positions in kept.items():
@@ -160,9 +158,12 @@ def _sliced(tensor: Tensor, by_dim: Mapping[int, LongTensor]) -> Tensor:
     result = tensor.detach()
     for dim, index in by_dim.items():
         result = result.index_select(dim, index.to(tensor.device))
-    for layout in (torch.channels_last, torch.channels_last_3d):
-        wanted_dims = 4 if layout is torch.channels_last else 5
-        if tensor.dim() == wanted_dims and tensor.is_contiguous(memory_format=layout):
-            if not tensor.is_contiguous():
-                return result.contiguous(memory_format=layout)
-    return result.contiguous()
+    return result.contiguous(memory_format=_layout(tensor))
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        is_of_dim = tensor.dim() == dim and not tensor.is_contiguous()
+        if is_of_dim and tensor.is_contiguous(memory_format=layout):
+            return layout
+    return torch.contiguous_format

@@ -40,8 +40,8 @@ def _is_sound(network: nn.Module, example: Example, grouping: Grouping, names: s
         },
         num_channels=grouping.num_channels,
     )
-    expected = _outputs(masked(network, grouping, plan), example)
     try:
+        expected = _outputs(masked(network, grouping, plan), example)
         found = _outputs(operated(network, removal(grouping, plan)), example)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
         return False  # a forward pass that no longer fits is what this looks for

@@ -3,19 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.forward import Example
 from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.runtime.contract import DEPLOYABLE, Session, get_runtime, installed_runtimes
+from lightning_cost.runtime.contract import DEPLOYABLE, Session, installed_runtimes, open_file
 from lightning_cost.runtime.latency import measure_latency
 from lightning_cost.runtime.onnx_file import write_onnx
+from lightning_cost.runtime.parity import Parity, check_parity
 
 
 def export(network: nn.Module, path: str | Path, example: Example, runtime: str = "onnx") -> Path:
@@ -81,7 +81,9 @@ def deliver(
     write_onnx(deployed, example, path)
     cost = measure(network, example, hardware=hardware)
     runtime = _file_runtime(cost[Resource.latency_ms].runtime)
-    with _open(runtime, path, hardware) as session:
+    with open_file(
+        path, runtime=runtime, num_threads=hardware.num_threads, precision=hardware.precision
+    ) as session:
         parity = check_parity(
             deployed,
             session,

@@ -52,15 +52,9 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
             "path must be written with the packages onnx and onnxscript, which are missing; "
             "install them: pip install 'lightning-cost[deploy]'"
         )
+    dynamic_shapes = _dynamic_shapes(example)
     # a batch of one would be taken for a constant
     args, kwargs = call_arguments(with_batch_size(example, max(2, batch_size_of(example))))
-    batch = torch.export.Dim(BATCH_AXIS)
-    size = batch_size_of(args or kwargs)
-
-    def dynamic(value: Any) -> Any:
-        is_batch = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == size
-        return {0: batch} if is_batch else None
-
     with observing(network), _quiet():
         try:
             program = torch.onnx.export(
@@ -70,7 +64,7 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=input_names(network, args, kwargs),
-                dynamic_shapes=tree_map(dynamic, args or kwargs),
+                dynamic_shapes=dynamic_shapes,
                 verbose=False,
             )
         except Exception as error:
@@ -79,13 +73,7 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
                 "forward must be traceable by torch.export and take any batch size"
             ) from error
     assert program is not None
-    # the exporter takes a batch size that forward relies on for a constant, without a word
-    for node, tensor in zip(program.model.graph.inputs, tensors_of((args, kwargs)), strict=True):
-        if dynamic(tensor) and node.shape is not None and isinstance(node.shape[0], int):
-            raise ValueError(
-                "network must export to ONNX with a dynamic batch axis, got a forward that only "
-                f"takes {size} samples in {node.name}; use the sizes of its inputs instead"
-            )
+    _check_batch_axis(program.model.graph.inputs, example)
     program.save(path, external_data=False)
     return Path(path)
 
@@ -139,6 +127,32 @@ def _positional(network: nn.Module, args: tuple[Any, ...]) -> list[tuple[str, An
         else:
             pairs.append((name, value))
     return pairs
+
+
+def _has_batch(tensor: Tensor, batch_size: int) -> bool:
+    return tensor.dim() > 0 and tensor.shape[0] == batch_size
+
+
+def _dynamic_shapes(example: Example) -> Any:
+    """The batch axis of every tensor in ``example`` that has one, in the form of the call."""
+    args, kwargs = call_arguments(example)
+    batch_size, axis = batch_size_of(example), torch.export.Dim(BATCH_AXIS)
+
+    def shape(value: Any) -> dict[int, Any] | None:
+        return {0: axis} if isinstance(value, Tensor) and _has_batch(value, batch_size) else None
+
+    return tree_map(shape, args or kwargs)
+
+
+def _check_batch_axis(inputs: Any, example: Example) -> None:
+    """Refuse a batch axis that the exporter, without a word, has taken for a constant."""
+    batch_size = batch_size_of(example)
+    for node, tensor in zip(inputs, tensors_of(example), strict=True):
+        if _has_batch(tensor, batch_size) and isinstance(node.shape[0], int):
+            raise ValueError(
+                "network must export to ONNX with a dynamic batch axis, got a forward that only "
+                f"takes {node.shape[0]} samples in {node.name}; use the sizes of its inputs instead"
+            )
 
 
 def _cause(error: BaseException) -> str:

@@ -76,7 +76,7 @@ class ImageClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.memory_format)
+        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.phases = tuple(phases)
         self.momentum = momentum
         self.weight_decay = weight_decay

@@ -9,6 +9,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_cost.cost.macs import count_macs, count_training_flops
+from lightning_cost.zoo.mobilenet import mobilenet_v2_small
+from lightning_cost.zoo.resnet import resnet8
 
 
 class Residual(nn.Module):
@@ -82,8 +84,9 @@ def test_a_residual_network_has_the_macs_of_the_closed_form(width, num_blocks, b
     assert report.flops == reference.get_total_flops()
 
 
-def test_agrees_with_fvcore_within_a_thousandth():
-    network, example = small_resnet(16, 4).eval(), torch.zeros(1, 3, 32, 32)
+@pytest.mark.parametrize("build", [resnet8, mobilenet_v2_small])
+def test_agrees_with_fvcore_within_a_thousandth(build):
+    network, example = build(in_channels=3).eval(), torch.zeros(1, 3, 32, 32)
     with warnings.catch_warnings():  # it stands on torch.jit, which warns of its age
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis

@@ -56,7 +56,8 @@ def test_tensors_without_data_are_not_taken_for_one_another():
     assert size_bytes(network) == 4 * (16 + 4 + 4)
 
 
-def test_buffers_take_their_own_bytes():
+def test_integer_weights_count_as_parameters_and_take_a_byte_each():
+    assert count_params(with_int8_weight()) == 8 * 4
     assert size_bytes(with_int8_weight()) == 8 * 4 + 8 * 4
 
 

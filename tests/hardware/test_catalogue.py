@@ -47,7 +47,7 @@ def test_derived_peaks(name, fp32, int8):
 
 
 def test_unknown_hardware_lists_the_known():
-    with pytest.raises(ValueError, match="hardware must be one of .*raspberry_pi_4.*got 'abacus'"):
+    with pytest.raises(ValueError, match=r"hardware must be one of .*raspberry_pi_4.*got 'abacus'"):
         described("abacus")
 
 

@@ -92,7 +92,7 @@ def test_unknown_precision():
 
 
 def test_unknown_runtime():
-    with pytest.raises(ValueError, match="runtime must be one of .*got 'abacus'"):
+    with pytest.raises(ValueError, match=r"runtime must be one of .*got 'abacus'"):
         Hardware.local(runtime="abacus").price(NETWORK, EXAMPLE)
 
 
@@ -108,14 +108,14 @@ def test_from_yaml(tmp_path):
 def test_from_yaml_without_a_peak(tmp_path):
     path = tmp_path / "my_board.yaml"
     path.write_text("bandwidth_gb_s: 3\nsource: me\ndate: '2025'\n")
-    with pytest.raises(ValueError, match="peak_gmacs_fp32 must be given .*'my_board'"):
+    with pytest.raises(ValueError, match=r"peak_gmacs_fp32 must be given .*'my_board'"):
         Hardware.from_yaml(path)
 
 
 def test_from_yaml_with_a_typo(tmp_path):
     path = tmp_path / "my_board.yaml"
     path.write_text("peak_gflops: 3\n")
-    with pytest.raises(ValueError, match="must have known entries .*got peak_gflops in"):
+    with pytest.raises(ValueError, match=r"must have known entries .*got peak_gflops in"):
         Hardware.from_yaml(path)
 
 

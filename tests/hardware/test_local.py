@@ -44,7 +44,7 @@ def test_a_runtime_that_fails_is_left_out_with_a_warning(monkeypatch):
 
 def test_no_runtime_at_all(monkeypatch):
     fake_latencies(monkeypatch, {"openvino": "no such operator"})
-    with pytest.raises(ValueError, match="runtime must be able to run .*openvino: no such op"):
+    with pytest.raises(ValueError, match=r"runtime must be able to run .*openvino: no such op"):
         fastest()
 
 
@@ -52,3 +52,11 @@ def test_candidates_offer_the_precision_and_are_not_compiled():
     assert "eager" in candidate_runtimes("float32")
     assert "compiled" not in candidate_runtimes("float32")
     assert "onnxruntime" not in candidate_runtimes("bfloat16")
+
+
+def test_real_runtimes_run_a_real_network():
+    latency = measure_fastest(
+        NETWORK.eval(), EXAMPLE, runtime=None, num_threads=1, precision="float32"
+    )
+    assert latency.runtime in candidate_runtimes("float32")
+    assert latency.value > 0

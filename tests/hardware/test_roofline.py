@@ -47,8 +47,24 @@ def test_a_matrix_product_in_a_container_is_its_own_work():
             return hidden @ hidden.T
 
     work = work_of(Product(), torch.zeros(1, 4))
-    assert work[""][0] == 4
+    assert work[""] == (4, 0)
     assert work["linear"][0] == 16
+
+
+def test_a_parametrized_layer_is_one_layer():
+    class AsInt8(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("values", torch.ones(4, 4, dtype=torch.int8))
+
+        def forward(self, weight):
+            return self.values.float()
+
+    network = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU())
+    nn.utils.parametrize.register_parametrization(network[0], "weight", AsInt8())
+    work, _ = layer_work(network, torch.zeros(1, 4))
+    (layer,) = work
+    assert (layer.name, layer.macs, layer.is_int8) == ("0", 16, True)
 
 
 def test_int8_weights_use_the_int8_peak():

@@ -4,6 +4,12 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+
+from lightning_cost.cost.macs import count_training_flops
+from lightning_cost.cost.resource import Resource
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.callback import CostMonitor, callbacks_of
+from lightning_cost.monitor.measure import measure
 from tests.monitor.halving import (
     BATCH_SIZE,
     NUM_SAMPLES,
@@ -14,12 +20,6 @@ from tests.monitor.halving import (
     logged_rows,
     make_trainer,
 )
-
-from lightning_cost.cost.macs import count_training_flops
-from lightning_cost.cost.resource import Resource
-from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.callback import CostMonitor, callbacks_of
-from lightning_cost.monitor.measure import measure
 
 ROOFLINE = Hardware(
     name="toy",
@@ -59,7 +59,7 @@ def test_it_follows_a_structural_change_in_any_list_order(tmp_path, halve_first,
     halve, monitor = Halve(1, at_end=at_end), CostMonitor()
     fit(tmp_path, [halve, monitor] if halve_first else [monitor, halve], max_epochs=3)
     first_halved = 2 if at_end else 1
-    macs = [row["cost"]["macs"] for row in monitor.history]
+    macs = [row["cost"]["macs"]["value"] for row in monitor.history]
     assert macs == [dense_macs(8 if epoch < first_halved else 4) for epoch in range(3)]
     assert monitor.dense[Resource.macs].value == dense_macs(8)
     phases = [row["phase"] for row in monitor.history]
@@ -72,7 +72,11 @@ def test_it_logs_at_start_at_changes_and_every_n_epochs(tmp_path):
     rows = logged_rows(tmp_path)
     steps = NUM_SAMPLES // BATCH_SIZE
     assert [int(row["step"]) for row in rows] == [0, steps, 3 * steps]
-    assert [float(row["cost/macs"]) for row in rows] == [dense_macs(8), dense_macs(4), dense_macs(4)]
+    assert [float(row["cost/macs"]) for row in rows] == [
+        dense_macs(8),
+        dense_macs(4),
+        dense_macs(4),
+    ]
     assert float(rows[0]["spend/train_flops"]) == 0
     assert float(rows[-1]["spend/search_flops"]) == 1000
 

@@ -67,7 +67,7 @@ def test_meta_networks_are_counted():
 
 
 def test_unknown_resource(network):
-    with pytest.raises(ValueError, match="resources must be among macs, .*got 'watts'; check"):
+    with pytest.raises(ValueError, match=r"resources must be among macs, .*got 'watts'; check"):
         measure(network, EXAMPLE, resources=["watts"])
 
 

@@ -1,0 +1,206 @@
+"""Seconds and memory of pruning a network of ResNet-50's size, and widths priced per second.
+
+The network is written here, so that torchvision is not needed. Each figure is of a process of its
+own. The memory ratio is (network + growth of the peak resident size) / network; what the first
+forward pass of any network takes (libraries, work space) is not part of the growth.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.size import size_bytes
+from lightning_cost.network.lineage import apply_change
+from lightning_cost.network.optimizer import swap_parameters
+from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.groups import channel_groups
+from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.saliency import group_saliency, normalised
+from lightning_cost.pruning.surgery import removal
+from lightning_cost.runtime.device import cpu_name
+
+NAME = "pruning_speed"
+RESULTS = Path(__file__).parent / "results" / NAME
+LIMIT_SECONDS, LIMIT_MEMORY_RATIO, LIMIT_WIDTHS_PER_SECOND = 3.0, 2.0, 50_000
+EXAMPLE = (1, 3, 224, 224)
+T = TypeVar("T")
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out_channels = 4 * width
+        self.body = nn.Sequential(
+            *_conv_bn(in_channels, width, 1),
+            nn.ReLU(inplace=True),
+            *_conv_bn(width, width, 3, stride),
+            nn.ReLU(inplace=True),
+            *_conv_bn(width, out_channels, 1),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(*_conv_bn(in_channels, out_channels, 1, stride))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of ``x``."""
+        y: Tensor = self.relu(self.body(x) + self.shortcut(x))
+        return y
+
+
+def resnet50() -> nn.Sequential:
+    """A network with ResNet-50's layers: 25.6 M parameters, 4.1 G MACs at 224 x 224."""
+    layers: list[nn.Module] = [*_conv_bn(3, 64, 7, 2), nn.ReLU(inplace=True)]
+    layers.append(nn.MaxPool2d(3, 2, 1))
+    channels = 64
+    for stage, num_blocks in enumerate((3, 4, 6, 3)):
+        width = 64 * 2**stage
+        for block in range(num_blocks):
+            layers.append(Bottleneck(channels, width, 2 if stage > 0 and block == 0 else 1))
+            channels = 4 * width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1000)]
+    return nn.Sequential(*layers)
+
+
+def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    padding = kernel // 2
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels)]
+
+
+def half_plan(network: nn.Module, grouping: Grouping) -> Plan:
+    """The plan that removes the lower half of all channels, as multiples of 8."""
+    ranking = GlobalRanking.transformed(normalised(group_saliency(network, grouping)))
+    path = ranking.path({name: n // 4 for name, n in grouping.num_channels.items()}, multiple=8)
+    return path.plan_at(len(path) // 2)
+
+
+def prune(seed: int) -> dict[str, Any]:
+    """Graph, plan, surgery and optimizer swap, each timed, and the memory of all of them."""
+    torch.manual_seed(seed)
+    example = torch.randn(EXAMPLE)
+    network = resnet50()
+    num_bytes = size_bytes(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for parameter in network.parameters():
+        optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+    with torch.no_grad():
+        network.eval()(example)
+    network.train()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], T]) -> T:
+        start = time.perf_counter()
+        result = work()
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    grouping = timed("graph", lambda: channel_groups(network, example))
+    plan = timed("plan", lambda: half_plan(network, grouping))
+    swaps = timed("surgery", lambda: apply_change(network, removal(grouping, plan)))
+    timed("optimizer_swap", lambda: swap_parameters(optimizer, swaps))
+    extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    total = sum(seconds.values())
+    memory_ratio = 1 + extra / num_bytes
+    return {
+        "case": "prune",
+        **{f"{name}_s": round(value, 3) for name, value in seconds.items()},
+        "total_s": round(total, 3),
+        "memory_ratio": round(memory_ratio, 2),
+        "num_groups": len(grouping.groups),
+        "keep_ratio": round(plan.keep_ratio, 3),
+        "is_within_limits": total <= LIMIT_SECONDS and memory_ratio <= LIMIT_MEMORY_RATIO,
+    }
+
+
+def price(seed: int) -> dict[str, Any]:
+    """Width assignments priced in macs, flops, params and size_bytes per second."""
+    torch.manual_seed(seed)
+    example = torch.randn(EXAMPLE)
+    network = resnet50()
+    grouping = channel_groups(network, example)
+    start = time.perf_counter()
+    pricer = WidthPricer.from_network(network, example, grouping)
+    prepare_s = time.perf_counter() - start
+    totals = list(grouping.num_channels.values())
+    widths = np.random.default_rng(seed).integers(1, totals, (200_000, len(totals)), endpoint=True)
+    start = time.perf_counter()
+    costs = pricer.price(widths)
+    per_second = len(widths) / (time.perf_counter() - start)
+    assert len(costs[Resource.macs]) == len(widths)
+    return {
+        "case": "price",
+        "prepare_s": round(prepare_s, 3),
+        "widths_per_s": round(per_second),
+        "is_within_limits": per_second >= LIMIT_WIDTHS_PER_SECOND,
+    }
+
+
+CASES = {"prune": prune, "price": price}
+
+
+def main() -> None:
+    """Run every case in a process of its own; print JSON lines and a table, and save both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        torch.set_num_threads(1)
+        print(json.dumps({**CASES[args.case](args.seeds[0]), "seed": args.seeds[0]}))
+        return
+    rows = []
+    for seed in args.seeds[:1] if args.quick else args.seeds:
+        for case in CASES:
+            print(f"{NAME}: {case}, seed {seed}", file=sys.stderr)
+            command = [sys.executable, __file__, "--case", case, "--seeds", str(seed)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rows.append({**json.loads(output), "method": "lightning_cost", "quick": args.quick})
+            print(json.dumps(rows[-1]), flush=True)
+    _finish(rows, quick=args.quick)
+
+
+def _finish(rows: list[dict[str, Any]], *, quick: bool) -> None:
+    table = [f"{'case':8}{'figure':18}{'worst':>14}{'limit':>14}"]
+    for case, figure, worst, limit in (
+        ("prune", "total_s", max, LIMIT_SECONDS),
+        ("prune", "memory_ratio", max, LIMIT_MEMORY_RATIO),
+        ("price", "widths_per_s", min, LIMIT_WIDTHS_PER_SECOND),
+    ):
+        values = [row[figure] for row in rows if row["case"] == case]
+        table.append(f"{case:8}{figure:18}{worst(values):>14,}{limit:>14,}")
+    if quick:
+        table.append("quick: one seed")
+    print("\n" + "\n".join(table))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    context = {
+        "machine": cpu_name(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+        "num_threads": 1,
+    }
+    lines = [json.dumps({**row, **context}) for row in rows]
+    (RESULTS / "results.jsonl").write_text("\n".join(lines) + "\n")
+    (RESULTS / "table.txt").write_text("\n".join([*table, json.dumps(context)]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

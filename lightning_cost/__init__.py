@@ -1,0 +1,37 @@
+"""Cost budgets for PyTorch Lightning: measure, prune, quantise, and stop when the budget is met."""
+
+from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.budget.model import ModelBudget
+from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.cost.macs import MacReport, count_macs
+from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.cost.resource import Resource
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.monitor.measure import measure
+from lightning_cost.network.checkpoint import load_compressed
+from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.recipe.callbacks import compress_to
+from lightning_cost.recipe.deployment import export
+from lightning_cost.report.html import write_report
+
+__all__ = [
+    "BudgetStopping",
+    "Cost",
+    "CostMonitor",
+    "GlobalRankingPruning",
+    "Hardware",
+    "MacReport",
+    "Measurement",
+    "ModelBudget",
+    "QuantizationAwareTraining",
+    "Resource",
+    "TrainingBudget",
+    "compress_to",
+    "count_macs",
+    "export",
+    "load_compressed",
+    "measure",
+    "write_report",
+]

@@ -1,0 +1,216 @@
+"""Exact counted costs of width assignments, without building the networks."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from lightning_cost.cost.forward import Example, map_tensors
+from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.size import count_params, named_stored, named_weights, size_bytes
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.pruning.axis_sizes import AxisSizes
+from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.surgery import operated, removal
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Preview: TypeAlias = Callable[[nn.Module], nn.Module]
+"""Gives a network the structure that it will be deployed in; may change it."""
+
+PRICED = (Resource.macs, Resource.params, Resource.size_bytes)
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class WidthPricer:
+    """Prices any number of channels per group, in macs, flops, params and size_bytes.
+
+    Every counted cost of a layer is a constant, proportional to its output channels, to its input
+    channels, or to both. Which of these each tensor and each layer's MACs are is read off a few
+    deployed networks of different widths.
+
+    Args:
+        names: The groups, in the order of the columns of ``widths``.
+        sizes: Axis sizes of the layers as functions of the widths.
+        constants: Cost of what does not depend on the widths, by resource.
+        coefficients: Cost per output channel, per input channel and per pair of them, of each
+            layer, [3, num_layers], by resource.
+    """
+
+    names: tuple[str, ...]
+    sizes: AxisSizes
+    constants: Mapping[Resource, float]
+    coefficients: Mapping[Resource, Floats]
+
+    @classmethod
+    def from_network(
+        cls,
+        network: nn.Module,
+        example: Example,
+        grouping: Grouping,
+        preview: Preview | None = None,
+    ) -> "WidthPricer":
+        """A pricer for what ``network`` costs when deployed.
+
+        Args:
+            network: The dense network; left as it is.
+            example: What one forward pass takes.
+            grouping: Its channel groups.
+            preview: Brings a copy of a network to the structure that will be deployed (quantised,
+                say) before it is counted.
+
+        Raises:
+            ValueError: If a cost depends on the widths in another way; names the layer.
+        """
+        sizes = AxisSizes.from_grouping(grouping)
+        assignments = sizes.telling_widths()
+        counted = [
+            _count(_built(network, grouping, widths, preview, example), example, sizes.modules)
+            for widths in assignments.tolist()
+        ]
+        outs, ins = sizes.at(assignments)
+        constants: dict[Resource, float] = {}
+        coefficients: dict[Resource, Floats] = {}
+        for resource in PRICED:
+            table = np.zeros((3, len(sizes.modules)))
+            constant = 0.0
+            for place, name in enumerate(("", *sizes.modules)):
+                for part in sorted(set().union(*(count[resource, name] for count in counted))):
+                    values = np.array([count[resource, name].get(part, 0.0) for count in counted])
+                    if (values == values[0]).all():
+                        constant += float(values[0])
+                        continue
+                    if not name:
+                        raise _unpriceable(resource, part)
+                    axes = (outs[:, place - 1], ins[:, place - 1])
+                    form, coefficient = _form(resource, part, values, *axes)
+                    table[form, place - 1] += coefficient
+            constants[resource], coefficients[resource] = constant, table
+        return cls(
+            names=tuple(grouping.num_channels),
+            sizes=sizes,
+            constants=constants,
+            coefficients=coefficients,
+        )
+
+    def price(self, widths: npt.NDArray[np.int64]) -> dict[Resource, Floats]:
+        """Costs [N] by resource of widths [N, num_groups], exact integers as floats."""
+        chunks = [
+            self._price(widths[start : start + _CHUNK])
+            for start in range(0, max(len(widths), 1), _CHUNK)
+        ]
+        return {
+            resource: np.concatenate([chunk[resource] for chunk in chunks])
+            for resource in chunks[0]
+        }
+
+    def price_plan(self, plan: Plan) -> dict[Resource, float]:
+        """Costs of one plan."""
+        costs = self.price(self.widths_of(plan))
+        return {resource: float(values[0]) for resource, values in costs.items()}
+
+    def widths_of(self, plan: Plan) -> npt.NDArray[np.int64]:
+        """The widths [1, num_groups] of a plan."""
+        widths = [plan.widths[name] for name in self.names]
+        return np.array(widths, dtype=np.int64).reshape(1, len(self.names))
+
+    @property
+    def resources(self) -> frozenset[Resource]:
+        """What is priced."""
+        return frozenset((*self.coefficients, Resource.flops))
+
+    def _price(self, widths: npt.NDArray[np.int64]) -> dict[Resource, Floats]:
+        outs, ins = self.sizes.at(widths)
+        terms = (outs, ins, outs * ins)
+        costs: dict[Resource, Floats] = {}
+        for resource, table in self.coefficients.items():
+            total = np.full(len(widths), self.constants[resource])
+            for term, per_layer in zip(terms, table, strict=True):
+                total += term @ per_layer
+            costs[resource] = total
+        costs[Resource.flops] = 2 * costs[Resource.macs]
+        return costs
+
+
+_Counts: TypeAlias = dict[tuple[Resource, str], dict[str, float]]
+
+
+def _built(
+    network: nn.Module,
+    grouping: Grouping,
+    widths: Sequence[int],
+    preview: Preview | None,
+    example: Example,
+) -> nn.Module:
+    """The network of these widths as it is deployed."""
+    kept = {
+        group.name: tuple(range(width))
+        for group, width in zip(grouping.groups, widths, strict=True)
+    }
+    plan = Plan(kept=kept, num_channels=grouping.num_channels)
+    built = operated(network, removal(grouping, plan))
+    if preview is not None:
+        built = preview(copy.deepcopy(built))
+    return deployed_copy(built, example)
+
+
+def _count(network: nn.Module, example: Example, modules: Sequence[str]) -> _Counts:
+    """Costs of the parts of a deployed network, by resource and layer; the rest under ``""``."""
+    counts: _Counts = {(resource, name): {} for resource in PRICED for name in ("", *modules)}
+    device = next(network.parameters(), next(network.buffers(), None))
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor if device is None else tensor.to(device.device)
+
+    report = count_macs(network, map_tensors(moved, example))
+    for name in modules:
+        counts[Resource.macs, name][name] = report.by_module.get(name, 0)
+    totals = {
+        Resource.macs: report.total,
+        Resource.params: count_params(network),
+        Resource.size_bytes: size_bytes(network),
+    }
+    owners = set(modules)
+    for name, parameter in named_weights(network):
+        owner = _owner(name, owners)
+        if owner:
+            counts[Resource.params, owner][name] = parameter.numel()
+    for name, tensor in named_stored(network):
+        owner = _owner(name, owners)
+        if owner:
+            counts[Resource.size_bytes, owner][name] = tensor.numel() * tensor.element_size()
+    for resource, total in totals.items():
+        attributed = sum(sum(counts[resource, name].values()) for name in modules)
+        counts[resource, ""]["everything else"] = total - attributed
+    return counts
+
+
+def _owner(tensor: str, modules: set[str]) -> str:
+    """The innermost of ``modules`` that a tensor belongs to."""
+    path = tensor
+    while path and path not in modules:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def _form(
+    resource: Resource, part: str, values: Floats, outs: Floats, ins: Floats
+) -> tuple[int, float]:
+    """Whether values are proportional to ``outs`` (0), ``ins`` (1) or their product (2)."""
+    for form, size in enumerate((outs, ins, outs * ins)):
+        if (size > 0).all() and (values / size == values[0] / size[0]).all():
+            return form, float(values[0] / size[0])
+    raise _unpriceable(resource, part)
+
+
+def _unpriceable(resource: Resource, part: str) -> ValueError:
+    return ValueError(
+        f"{resource} of each layer must follow from its own channels, got {part!r} where it does "
+        "not; exclude the layers before it from pruning"
+    )

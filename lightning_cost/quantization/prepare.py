@@ -1,0 +1,184 @@
+"""Preparing a network for training with quantisation: batch norm folded, fake quantisers on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from typing_extensions import override
+
+from lightning_cost.cost.forward import Example
+from lightning_cost.network.dataflow import trace_dataflow
+from lightning_cost.network.folding import fold_batch_norms, pairs_in
+from lightning_cost.network.lineage import Change, ParameterSwap
+from lightning_cost.quantization.convert import convert_in_place
+from lightning_cost.quantization.fake_quantizers import (
+    ActivationFakeQuantizer,
+    WeightFakeQuantizer,
+    activation_fake_quantizers,
+)
+from lightning_cost.quantization.placement import LAYERS, place
+from lightning_cost.quantization.schemes import Scheme, get_scheme, scheme_from_dict
+
+INPUT = "input_fake_quantizer"
+OUTPUT = "output_fake_quantizer"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareQuantization(Change):
+    """Fold batch norms and attach fake quantisers; modules stay what they are.
+
+    Args:
+        scheme: The grid of the weights.
+        folded: Names of each layer and of the batch norm that is folded into it.
+        sources: For each layer with a quantised weight, the module that quantises its input: the
+            layer itself on the way in, or the one that wrote the input on its way out.
+        outputs: Further modules with a quantised output.
+        left_float: Modules with weights that stay in floating point, and why.
+    """
+
+    kind: ClassVar[str] = "prepare_quantization"
+    scheme: Scheme
+    folded: tuple[tuple[str, str], ...]
+    sources: Mapping[str, str]
+    outputs: tuple[str, ...] = ()
+    left_float: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The layers with a quantised weight."""
+        return tuple(self.sources)
+
+    @override
+    def apply(self, network: nn.Module) -> list[ParameterSwap]:
+        self._check(network)
+        swaps = fold_batch_norms(network, self.folded)
+        for layer, source in self.sources.items():
+            module = network.get_submodule(layer)
+            quantizer = WeightFakeQuantizer(self.scheme).train(module.training)
+            parametrize.register_parametrization(module, "weight", quantizer)
+            if layer == source:
+                _attach(module, INPUT)
+                module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+        writers = [source for layer, source in self.sources.items() if source != layer]
+        for writer in dict.fromkeys([*writers, *self.outputs]):
+            module = network.get_submodule(writer)
+            _attach(module, OUTPUT)
+            module.register_forward_hook(_quantize_output)
+        return swaps
+
+    def deploy(self, network: nn.Module) -> None:
+        """Convert what :meth:`apply` prepared, in place; see ``quantization.convert``."""
+        convert_in_place(network, self.sources)
+
+    @override
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "scheme": self.scheme.to_dict(),
+            "folded": [list(pair) for pair in self.folded],
+            "sources": dict(self.sources),
+            "outputs": list(self.outputs),
+            "left_float": dict(self.left_float),
+        }
+
+    @classmethod
+    @override
+    def from_dict(cls, data: Mapping[str, Any]) -> "PrepareQuantization":
+        return cls(
+            scheme=scheme_from_dict(data["scheme"]),
+            folded=tuple((layer, norm) for layer, norm in data["folded"]),
+            sources=dict(data["sources"]),
+            outputs=tuple(data["outputs"]),
+            left_float=dict(data["left_float"]),
+        )
+
+    def _check(self, network: nn.Module) -> None:
+        if is_prepared(network):
+            raise ValueError(
+                "network must not be prepared for quantisation twice, got one with fake "
+                "quantisers; prepare a fresh network"
+            )
+        modules = dict(network.named_modules())
+        for name in (*self.sources, *self.sources.values(), *self.outputs):
+            if name not in modules or (
+                name in self.sources and not isinstance(modules[name], LAYERS)
+            ):
+                found = type(modules[name]).__name__ if name in modules else "nothing of that name"
+                raise ValueError(
+                    "network must be the one that quantisation was planned for, got "
+                    f"{found} at {name!r}; plan it for this network"
+                )
+
+
+def plan_quantization(
+    network: nn.Module,
+    example: Example,
+    scheme: Scheme | str = "int8",
+    *,
+    exclude: Sequence[str] = (),
+) -> PrepareQuantization:
+    """Plan the preparation of ``network`` from one forward pass; it is left as it was found.
+
+    Args:
+        network: In floating point, on any device.
+        example: What one forward pass takes.
+        scheme: The grid of the weights, or its name.
+        exclude: Modules that stay in floating point, all within them included.
+
+    Raises:
+        ValueError: If a name is unknown, if nothing is left to quantise, or if the network is
+            prepared already.
+
+    >>> import torch
+    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(),
+    ...                         nn.Linear(8, 2))
+    >>> change = plan_quantization(network, torch.zeros(1, 1, 4, 4))
+    >>> change.folded, change.sources
+    ((('0', '1'),), {'0': '0', '4': '3'})
+    """
+    if is_prepared(network):
+        raise ValueError(
+            "network must not be prepared for quantisation twice, got one with fake quantisers; "
+            "plan for a fresh network"
+        )
+    dataflow = trace_dataflow(network, example)
+    pairs = pairs_in(dataflow, network)
+    placement = place(network, dataflow, dict(pairs), exclude)
+    if not placement.sources:
+        listed = "; ".join(f"{name}: {why}" for name, why in placement.left_float.items())
+        raise ValueError(
+            "network must have a convolution or linear layer to quantise, got none "
+            f"({listed or 'no weights'}); exclude less, or do not quantise it"
+        )
+    return PrepareQuantization(
+        scheme=get_scheme(scheme),
+        folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
+        sources=placement.sources,
+        outputs=placement.outputs,
+        left_float=placement.left_float,
+    )
+
+
+def is_prepared(network: nn.Module) -> bool:
+    """Whether ``network`` holds fake quantisers."""
+    return bool(activation_fake_quantizers(network))
+
+
+def _attach(module: nn.Module, name: str) -> None:
+    device = next((p.device for p in (*module.parameters(), *module.buffers())), None)
+    module.add_module(name, ActivationFakeQuantizer().to(device).train(module.training))
+
+
+def _quantize_input(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    quantizer = getattr(module, INPUT)
+    if args:
+        return (quantizer(args[0]), *args[1:]), kwargs
+    return args, {name: quantizer(value) for name, value in kwargs.items()}
+
+
+def _quantize_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    quantized: Tensor = getattr(module, OUTPUT)(output)
+    return quantized

@@ -1,0 +1,238 @@
+"""The main job: train, compress, deploy, measure, report."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch import nn
+
+from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.resource import Resource
+from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.monitor.measure import measure
+from lightning_cost.network.lineage import lineage_of
+from lightning_cost.quantization.prepare import PrepareQuantization
+from lightning_cost.recipe.callbacks import callbacks_for
+from lightning_cost.recipe.config import RunConfig
+from lightning_cost.recipe.dense import DenseSnapshot
+from lightning_cost.recipe.deployment import Delivery, deliver, latency_by_runtime
+from lightning_cost.recipe.layers import layer_bits, layer_widths
+from lightning_cost.recipe.run_dir import (
+    CONFIG_NAME,
+    DENSE_NAME,
+    FINAL_NAME,
+    LAST_NAME,
+    ONNX_NAME,
+    checkpoint_to_resume,
+    create_run_dir,
+)
+from lightning_cost.report.document import RunFacts, Stage, build_report
+from lightning_cost.report.files import save_report, write_text
+from lightning_cost.report.html import write_report
+from lightning_cost.report.limits import broken_limits
+from lightning_cost.report.spend import spend_entries
+from lightning_cost.report.table import cost_table
+from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
+from lightning_cost.zoo.data import ImageData
+
+METRIC = "test/accuracy"
+_PACKAGES = (
+    "lightning-cost",
+    "torch",
+    "pytorch-lightning",
+    "torch-pruning",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+)
+
+
+def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -> bool:
+    """Train ``network`` on ``data``, compress it to the budget, deploy it, and write the report.
+
+    Args:
+        config: What to do.
+        network: Dense, freshly built.
+        data: Images and labels; gives a ``search_dataloader`` too.
+        resolved: The whole configuration as YAML text, kept in the run directory.
+
+    Returns:
+        Whether every limit is kept. The last line printed is the run directory.
+
+    Raises:
+        ValueError: If the configuration asks for what cannot be; before training where it can be
+            known then.
+        OSError: If the run directory cannot be written to.
+    """
+    if config.runtime is not None:
+        config.hardware.runtime = config.runtime
+    if config.budget.is_empty:
+        raise ValueError("budget must limit something, got none; set for example budget.macs=50%")
+    data.setup()
+    if config.resume is None:
+        run_dir, checkpoint = create_run_dir(config.run_dir), None
+        write_text(run_dir / CONFIG_NAME, resolved)
+    else:
+        run_dir, checkpoint = Path(config.resume), checkpoint_to_resume(config.resume)
+    pl.seed_everything(config.seed, verbose=False)
+    if config.trainer.num_threads is not None:
+        torch.set_num_threads(config.trainer.num_threads)
+
+    fresh = deepcopy(network)
+    snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
+    module = _module(config, network, data)
+    trainer = _trainer(config, run_dir, [snapshot, *callbacks_for(config)])
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(run_dir / FINAL_NAME)
+    if not trainer.is_global_zero:
+        return True
+
+    report = _report(config, run_dir, trainer, snapshot.load_into(fresh), module, data, resolved)
+    save_report(report, run_dir)
+    write_report(run_dir)
+    print(cost_table(report))
+    broken = broken_limits(report)
+    for sentence in broken:
+        print(f"limit broken: {sentence}")
+    print(f"report: {run_dir / 'report.html'}")
+    print(run_dir)
+    return not broken
+
+
+def _module(config: RunConfig, network: nn.Module, data: ImageData) -> ImageClassifier:
+    settings, compress = config.trainer, config.compress
+    schedule = compress.schedule
+    phases = [LearningPhase(epochs=schedule.warmup_epochs, peak=settings.learning_rate)]
+    if compress.prune:
+        epochs = schedule.end_epoch - schedule.warmup_epochs
+        phases.append(LearningPhase(epochs=epochs, peak=settings.recover_learning_rate))
+    if compress.quantize is not None:
+        peak = settings.quantize_learning_rate
+        phases.append(LearningPhase(epochs=compress.quantize_epochs, peak=peak))
+    return ImageClassifier(
+        network,
+        num_classes=data.num_classes,
+        phases=phases,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        label_smoothing=settings.label_smoothing,
+        channels_last=settings.channels_last,
+    )
+
+
+def _trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> pl.Trainer:
+    settings = config.trainer
+    for callback in callbacks:
+        if isinstance(callback, BudgetStopping):
+            callback.checkpoint_dir = str(run_dir)
+    last = ModelCheckpoint(
+        dirpath=run_dir, filename=Path(LAST_NAME).stem, enable_version_counter=False
+    )
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=config.compress.num_epochs,
+        callbacks=[*callbacks, last],
+        logger=CSVLogger(run_dir, name="", version="logs"),
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+
+
+def _report(
+    config: RunConfig,
+    run_dir: Path,
+    trainer: pl.Trainer,
+    dense: nn.Module,
+    module: ImageClassifier,
+    data: ImageData,
+    resolved: str,
+) -> dict[str, Any]:
+    monitor = next(entry for entry in trainer.callbacks if isinstance(entry, CostMonitor))
+    stopping = next(entry for entry in trainer.callbacks if isinstance(entry, BudgetStopping))
+    test = list(data.test_dataloader())
+    example = test[0][0][:1]
+    network = module.network.cpu()
+    is_quantized = any(isinstance(c, PrepareQuantization) for c in lineage_of(network))
+    before = deliver(
+        dense, run_dir / "dense.onnx", hardware=config.hardware, batches=test, is_quantized=False
+    )
+    after = deliver(
+        network,
+        run_dir / ONNX_NAME,
+        hardware=config.hardware,
+        batches=test,
+        is_quantized=is_quantized,
+    )
+    device = config.hardware.fingerprint()
+    return build_report(
+        RunFacts(
+            command=shlex.join(["lightning-cost", *sys.argv[1:]]),
+            title=f"{type(network).__name__} on {data.name}",
+            config=yaml.safe_load(resolved),
+            seed=config.seed,
+            versions=_versions(),
+            device={
+                "name": config.hardware.name,
+                "cpu": device.get("cpu"),
+                "threads": config.hardware.num_threads,
+                "runtime": after.runtime,
+                "fingerprint": device,
+            },
+            data={"name": data.name, "hash": data.data_hash, "split_sizes": data.split_sizes},
+            metric=METRIC,
+            stop_reason=stopping.stop_reason,
+            artifacts={
+                "onnx": ONNX_NAME,
+                "checkpoint": FINAL_NAME,
+                "html": "report.html",
+                "dense_onnx": "dense.onnx",
+            },
+        ),
+        dense=Stage(
+            cost=before.cost,
+            metrics={METRIC: before.accuracy},
+            latency_by_runtime=latency_by_runtime(dense, example, config.hardware),
+        ),
+        final=Stage(
+            cost=after.cost,
+            metrics={METRIC: after.accuracy},
+            latency_by_runtime=latency_by_runtime(network, example, config.hardware),
+            widths=layer_widths(dense, network),
+            bits=layer_bits(network),
+        ),
+        limits=config.budget.limits(monitor.dense or before.cost),
+        history=monitor.history,
+        spend=spend_entries(monitor.update_spend().to_dict(), _assumptions(monitor)),
+        training_limits=config.training.limits(),
+        parity=asdict(after.parity) | {"runtime": after.runtime},
+    )
+
+
+def _versions() -> dict[str, str]:
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {"python": python} | {name: version(name) for name in _PACKAGES}
+
+
+def _assumptions(monitor: CostMonitor) -> dict[str, str]:
+    known = {name: value for name, value in monitor.meter.assumptions.items() if value is not None}
+    missing = [name for name in monitor.meter.assumptions if name not in known]
+    note = ", ".join(f"{name}={value:g}" for name, value in known.items())
+    if missing:
+        note = f"{note}; not described by the hardware: {', '.join(missing)}".lstrip("; ")
+    return dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note)

@@ -1,0 +1,35 @@
+"""What became of each layer: its widths and its bits, for the report."""
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from lightning_cost.network.lineage import lineage_of
+from lightning_cost.quantization.prepare import PrepareQuantization
+
+
+def layer_widths(dense: nn.Module, final: nn.Module) -> dict[str, tuple[int, int]]:
+    """Output channels (before, after) of every convolution and linear layer, by name.
+
+    >>> layer_widths(nn.Sequential(nn.Linear(2, 8)), nn.Sequential(nn.Linear(2, 5)))
+    {'0': (8, 5)}
+    """
+    after = dict(final.named_modules())
+    return {
+        name: (_width(module), _width(after[name]))
+        for name, module in dense.named_modules()
+        if isinstance(module, (_ConvNd, nn.Linear)) and name in after
+    }
+
+
+def layer_bits(final: nn.Module) -> dict[str, float]:
+    """Bits of each quantised layer's weights, by name; empty for a network in floating point."""
+    bits: dict[str, float] = {}
+    for change in lineage_of(final):
+        if isinstance(change, PrepareQuantization):
+            bits |= change.weight_bits
+    return bits
+
+
+def _width(module: nn.Module) -> int:
+    width = module.out_channels if isinstance(module, _ConvNd) else module.out_features
+    return int(width)  # type: ignore[arg-type]
