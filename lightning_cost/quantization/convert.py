@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from lightning_cost.quantization.bias import quantize_bias, with_room
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
-    WeightFakeQuantizer,
     activation_fake_quantizers,
+    quantize_parametrized,
 )
 from lightning_cost.quantization.operators import dequantize_filters, quantize_dequantize
-
-_BIAS_LIMIT = 2.0**30
 
 
 class QuantizeDequantize(nn.Module):
@@ -37,7 +36,7 @@ class QuantizeDequantize(nn.Module):
 
 
 class StoredIntegers(nn.Module):
-    """A weight as it is stored: integers, and one scale for each filter."""
+    """A weight or bias as it is stored: integers, and one scale for each filter."""
 
     values: Tensor
     scale: Tensor
@@ -64,10 +63,10 @@ def convert(network: nn.Module, sources: Mapping[str, str]) -> nn.Module:
 def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
     """Turn fake quantisers into integers and quantise/dequantise operators.
 
-    Weights are stored as int8 with one scale for each filter, biases stay in floating point: with
-    them the converted network computes what the prepared one does in evaluation mode. The two
-    numbers of each activation's grid are not tensors, and so not part of the network's size. A
-    network that is converted already stays as it is.
+    Weights are stored as int8 and biases as int32, with one scale for each filter, and compute in
+    floating point what the fake quantisers do in evaluation mode. The two numbers of each
+    activation's grid are not tensors, and so not part of the network's size. A network that is
+    converted already stays as it is.
 
     Args:
         network: Prepared and calibrated.
@@ -93,42 +92,36 @@ def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
 
 
 def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
-    parametrization = layer.get_submodule("parametrizations.weight")
-    quantizer, weight = parametrization.get_submodule("0"), parametrization.original
-    assert isinstance(quantizer, WeightFakeQuantizer)
-    assert isinstance(weight, Tensor)
-    values, scale = quantizer.scheme.quantize_weight(weight)
-    if isinstance(layer.bias, Tensor):
-        values, scale = _leave_room(values, scale, layer.bias.float(), input_scale)
+    values, scale = quantize_parametrized(layer.get_submodule("parametrizations.weight"))
+    has_bias = parametrize.is_parametrized(layer, "bias")
+    if has_bias:
+        bias = layer.get_submodule("parametrizations.bias").original
+        assert isinstance(bias, Tensor)
+        stored = quantize_bias(bias, weight_scale=scale, input_scale=input_scale)
+        roomy = with_room(scale, bias=bias, input_scale=input_scale)
+        factor = (scale / roomy).reshape(-1, *[1] * (values.dim() - 1))
+        values, scale = (values * factor).round().to(values.dtype), roomy
     layer.__class__ = _stored_class(parametrize.type_before_parametrizations(layer))
     del layer.parametrizations
     layer.stored_weight = StoredIntegers(values, scale).eval()
-
-
-def _leave_room(
-    values: Tensor, scale: Tensor, bias: Tensor, input_scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Coarser grids for filters that are so small that their bias would not fit into 32 bits.
-
-    Runtimes count the bias in units of input scale times weight scale, and do not check.
-    """
-    enough = bias.abs() / input_scale / _BIAS_LIMIT
-    factor = scale / scale.maximum(enough)
-    return (values * _per_filter(factor, values)).round().to(values.dtype), scale.maximum(enough)
-
-
-def _per_filter(vector: Tensor, values: Tensor) -> Tensor:
-    return vector.reshape(-1, *[1] * (values.dim() - 1))
+    if has_bias:
+        layer.stored_bias = StoredIntegers(*stored).eval()
 
 
 def _stored_class(base: type[nn.Module]) -> type[nn.Module]:
-    """A subclass of ``base`` that reads its weight from where integers are stored."""
+    """A subclass of ``base`` that reads its weight and bias from where integers are stored."""
 
     def weight(layer: nn.Module) -> Tensor:
         tensor: Tensor = layer.get_submodule("stored_weight")()
         return tensor
 
-    return type(f"Quantized{base.__name__}", (base,), {"weight": property(weight)})
+    def bias(layer: nn.Module) -> Tensor | None:
+        stored = layer._modules.get("stored_bias")
+        return None if stored is None else stored()
+
+    return type(
+        f"Quantized{base.__name__}", (base,), {"weight": property(weight), "bias": property(bias)}
+    )
 
 
 def _check_range(name: str, quantizer: ActivationFakeQuantizer) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_cost.quantization.bias import quantize_bias
 from lightning_cost.quantization.schemes import Scheme
 
 NUM_LEVELS = 256
@@ -33,6 +34,31 @@ class WeightFakeQuantizer(nn.Module):
     @override
     def extra_repr(self) -> str:
         return repr(self.scheme)
+
+
+class BiasFakeQuantizer(nn.Module):
+    """Puts a bias on the grid in which an integer layer adds it; the gradient passes.
+
+    A parametrization of the bias. The grid follows from those of the layer's weight and input,
+    which other modules own.
+    """
+
+    def __init__(self, weight: nn.Module, source: "ActivationFakeQuantizer") -> None:
+        super().__init__()
+        # in a tuple, so that they do not become children of this module too
+        self._owners = (weight, source)
+
+    @override
+    def forward(self, bias: Tensor) -> Tensor:
+        """The bias [filters] rounded, in its own dtype."""
+        weight, source = self._owners
+        if source.is_calibrating or not source.num_observed:
+            return bias
+        _, weight_scale = quantize_parametrized(weight)
+        values, scale = quantize_bias(bias, weight_scale=weight_scale, input_scale=source.grid()[0])
+        rounded = (values * scale).to(bias.dtype)
+        passed: Tensor = _StraightThrough.apply(bias, rounded)  # type: ignore[no-untyped-call]
+        return passed
 
 
 class ActivationFakeQuantizer(nn.Module):
@@ -93,6 +119,14 @@ class ActivationFakeQuantizer(nn.Module):
         """Forget every observation."""
         for buffer in (self.min_value, self.max_value, self.num_observed):
             buffer.zero_()
+
+
+def quantize_parametrized(weight: nn.Module) -> tuple[Tensor, Tensor]:
+    """Integers and scales of a weight, from its list of parametrizations."""
+    quantizer, original = weight.get_submodule("0"), weight.original
+    assert isinstance(quantizer, WeightFakeQuantizer)
+    assert isinstance(original, Tensor)
+    return quantizer.scheme.quantize_weight(original)
 
 
 def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQuantizer]:

@@ -144,8 +144,8 @@ def _reason(module: nn.Module, calls: list[Call], holders: Counter[int]) -> str 
         return f"{type(module).__name__} has no quantised form"
     if not isinstance(module._parameters.get("weight"), nn.Parameter):
         return "its weight is computed from others"
-    if holders[id(module.weight)] > 1:
-        return "it shares its weight with another module"
+    if holders[id(module.weight)] > 1 or (module.bias is not None and holders[id(module.bias)] > 1):
+        return "it shares its weight or bias with another module"
     if not calls:
         return "it is not called in a forward pass"
     if any(len(call.inputs) != 1 or not call.returns_tensor for call in calls):

@@ -15,6 +15,7 @@ from lightning_cost.network.lineage import Change, ParameterSwap
 from lightning_cost.quantization.convert import convert_in_place
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
+    BiasFakeQuantizer,
     WeightFakeQuantizer,
     activation_fake_quantizers,
 )
@@ -55,17 +56,15 @@ class PrepareQuantization(Change):
         self._check(network)
         swaps = fold_batch_norms(network, self.folded)
         for layer, source in self.sources.items():
-            module = network.get_submodule(layer)
-            quantizer = WeightFakeQuantizer(self.scheme).train(module.training)
-            parametrize.register_parametrization(module, "weight", quantizer)
             if layer == source:
-                _attach(module, INPUT)
-                module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+                _attach(network.get_submodule(layer), INPUT)
         writers = [source for layer, source in self.sources.items() if source != layer]
         for writer in dict.fromkeys([*writers, *self.outputs]):
-            module = network.get_submodule(writer)
-            _attach(module, OUTPUT)
-            module.register_forward_hook(_quantize_output)
+            _attach(network.get_submodule(writer), OUTPUT)
+        for layer, source in self.sources.items():
+            place = INPUT if layer == source else OUTPUT
+            quantizer = getattr(network.get_submodule(source), place)
+            self._quantize_parameters(network.get_submodule(layer), quantizer)
         return swaps
 
     def deploy(self, network: nn.Module) -> None:
@@ -92,6 +91,14 @@ class PrepareQuantization(Change):
             outputs=tuple(data["outputs"]),
             left_float=dict(data["left_float"]),
         )
+
+    def _quantize_parameters(self, layer: nn.Module, source: ActivationFakeQuantizer) -> None:
+        quantizer = WeightFakeQuantizer(self.scheme).train(layer.training)
+        parametrize.register_parametrization(layer, "weight", quantizer)
+        if layer.bias is not None:
+            weight = layer.get_submodule("parametrizations.weight")
+            bias_quantizer = BiasFakeQuantizer(weight, source).train(layer.training)
+            parametrize.register_parametrization(layer, "bias", bias_quantizer)
 
     def _check(self, network: nn.Module) -> None:
         if is_prepared(network):
@@ -168,6 +175,10 @@ def is_prepared(network: nn.Module) -> bool:
 def _attach(module: nn.Module, name: str) -> None:
     device = next((p.device for p in (*module.parameters(), *module.buffers())), None)
     module.add_module(name, ActivationFakeQuantizer().to(device).train(module.training))
+    if name == INPUT:
+        module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+    else:
+        module.register_forward_hook(_quantize_output)
 
 
 def _quantize_input(

@@ -1,15 +1,22 @@
 """Predicted costs where laws do not reach: previews, many widths at once, what cannot be priced."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.size import count_params, size_bytes
+from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.axis_sizes import AxisSizes
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.quantization.callback import QuantizationAwareTraining
 from tests.reference.random_networks import Residual, conv, images
 
 NETWORK = nn.Sequential(conv(2, 4), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1), nn.Conv2d(3, 2, 1))
@@ -54,6 +61,25 @@ def test_a_preview_is_priced_instead():
     ).price_plan(plan)
     assert doubled[Resource.size_bytes] == 2 * plain.price_plan(plan)[Resource.size_bytes]
     assert NETWORK[2].weight.dtype is torch.float32
+
+
+def test_quantised_networks_are_priced_exactly():
+    quantise = QuantizationAwareTraining("int8")
+
+    def preview(network):
+        return quantise.preview(network, images())
+
+    grouping = channel_groups(NETWORK, images())
+    pricer = WidthPricer.from_network(NETWORK, images(), grouping, preview=preview)
+    plan = Plan(kept={"0.0": (0, 1, 3), "2": (0, 2)}, num_channels={"0.0": 4, "2": 3})
+    pruned = preview(copy.deepcopy(operated(NETWORK, removal(grouping, plan))))
+    deployed = deployed_copy(pruned, images())
+    assert pricer.price_plan(plan) == {
+        Resource.macs: count_macs(deployed, images()).total,
+        Resource.flops: 2 * count_macs(deployed, images()).total,
+        Resource.params: count_params(deployed),
+        Resource.size_bytes: size_bytes(deployed),
+    }
 
 
 def test_without_groups_the_price_is_that_of_the_network():
