@@ -14,9 +14,9 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.callback import CostMonitor, callbacks_of, run_last, set_callbacks
+from lightning_cost.monitor.callback import CostMonitor, run_last
 from lightning_cost.monitor.spend import Spend
-from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.network.participants import StructuralCallback, callbacks_of, set_callbacks
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,12 @@ from lightning_cost.monitor.tracker import CostTracker
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.lineage import Change, lineage_of
-from lightning_cost.network.participants import SpendsCompute, StructuralCallback
+from lightning_cost.network.participants import (
+    SpendsCompute,
+    StructuralCallback,
+    callbacks_of,
+    set_callbacks,
+)
 
 _IN_PROGRESS_BAR = (Resource.macs, Resource.latency_ms)
 
@@ -247,16 +252,6 @@ def run_last(trainer: pl.Trainer) -> None:
         return callback.runs_after if isinstance(callback, RunsAfter) else 0
 
     set_callbacks(trainer, sorted(callbacks_of(trainer), key=place))
-
-
-def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
-    """The Trainer's callbacks; a public attribute that Lightning hides from type checkers."""
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def set_callbacks(trainer: pl.Trainer, callbacks: list[Callback]) -> None:
-    """Replace the Trainer's callbacks; whoever iterates over the old list is not disturbed."""
-    trainer.callbacks = callbacks  # type: ignore[attr-defined]
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import pytorch_lightning as pl
 from torch import nn
 
 
@@ -31,3 +32,13 @@ class SpendsCompute(Protocol):
     @property
     def search_flops(self) -> float:
         """FLOPs that it has used so far, resumed runs included."""
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The Trainer's callbacks; a public attribute that Lightning hides from type checkers."""
+    return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def set_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:
+    """Replace the Trainer's callbacks; whoever iterates over the old list is not disturbed."""
+    trainer.callbacks = callbacks  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from lightning_cost.network.lineage import (
     replay,
 )
 from lightning_cost.network.optimizer import swap_parameters
+from lightning_cost.network.participants import callbacks_of
 
 _T = TypeVar("_T")
 
@@ -38,7 +39,7 @@ def require_changeable(trainer: pl.Trainer) -> None:
             f"{type(trainer.strategy).__name__}; compress with strategy='ddp' or on one device, "
             "then go on from the checkpoint with the strategy of your choice"
         )
-    for callback in trainer.callbacks:
+    for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging):
             raise ValueError(
                 "callbacks must not average weights while the network changes shape, got "

@@ -17,7 +17,7 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
-from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
@@ -241,11 +241,8 @@ class GlobalRankingPruning(pl.Callback):
         }
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
-        others = [
-            callback
-            for callback in trainer.callbacks
-            if isinstance(callback, StructuralCallback) and callback is not self
-        ]
+        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
+        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
 
         def preview(pruned: nn.Module) -> nn.Module:
             return reduce(lambda made, other: other.preview(made, self._example), others, pruned)
@@ -263,21 +260,19 @@ class GlobalRankingPruning(pl.Callback):
         def to_device(batch: Any) -> Any:
             return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
 
-        held_out: Callable[[], Any] | None = getattr(trainer.datamodule, "search_dataloader", None)
+        datamodule = getattr(trainer, "datamodule", None)
+        held_out: Callable[[], Any] | None = getattr(datamodule, "search_dataloader", None)
+        training: Any = trainer.train_dataloader
         if held_out is None:
             rank_zero_warn(
                 "the ranking is learned on a part of the training data; give the DataModule a "
                 "search_dataloader() of samples that are not trained on"
             )
-        calibration = collect_batches(
-            trainer.train_dataloader, self.search.calibration_samples, to_device
+        searched = training if held_out is None else held_out()
+        return SearchData(
+            calibration=collect_batches(training, self.search.calibration_samples, to_device),
+            search=collect_batches(searched, self.search.search_samples, to_device),
         )
-        search = collect_batches(
-            trainer.train_dataloader if held_out is None else held_out(),
-            self.search.search_samples,
-            to_device,
-        )
-        return SearchData(calibration=calibration, search=search)
 
     def _require_finite(self, trainer: pl.Trainer, outputs: Any) -> None:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs

@@ -85,7 +85,7 @@ class PruningProblem:
         return {r: limit for r, limit in self.limits.items() if r not in self.pricer.resources}
 
     def cost_of(self, plan: Plan) -> Cost:
-        """What the network costs after ``plan``, deployed and measured, on the limited resources."""
+        """What the network costs after ``plan``, deployed, on the limited resources."""
         pruned = operated(self.network, removal(self.grouping, plan))
         return measure(
             self.preview(copy.deepcopy(pruned)),

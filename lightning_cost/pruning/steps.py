@@ -43,6 +43,6 @@ def _along(
     plans = []
     for step in range(1, schedule.num_steps):
         wanted = macs[0] + schedule.fraction(step) * (macs[last] - macs[0])
-        position = next(place for place in range(last + 1) if macs[place] <= wanted or place == last)
-        plans.append(path.plan_at(position))
+        within = (place for place in range(last) if macs[place] <= wanted)
+        plans.append(path.plan_at(next(within, last)))
     return [*plans, path.plan_at(last)]

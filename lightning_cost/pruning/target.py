@@ -1,4 +1,4 @@
-"""Where on a ranking's path the budget is kept: counted limits by arithmetic, the rest by measuring.
+"""Where on a ranking's path the budget is kept: by arithmetic where possible, else by measuring.
 
 A path is the list of networks that one ranking passes through, from dense to smallest. Counted
 costs are known for each of them beforehand. What only a device can tell (latency, energy) is

@@ -7,13 +7,12 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from typing_extensions import override
 
-from lightning_cost.monitor.callback import callbacks_of
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
-from lightning_cost.network.lineage import apply_change
+from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.network.parameter_order import restore_order
-from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
@@ -21,7 +20,7 @@ from lightning_cost.network.structural import (
 )
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
-from lightning_cost.quantization.prepare import is_prepared, plan_quantization
+from lightning_cost.quantization.prepare import PrepareQuantization, plan_quantization
 from lightning_cost.quantization.schemes import Scheme, get_scheme
 
 
@@ -84,7 +83,7 @@ class QuantizationAwareTraining(pl.Callback):
 
     def preview(self, network: nn.Module, example: Any) -> nn.Module:
         """``network`` quantised, with the ranges that ``example`` alone shows."""
-        if not is_prepared(network):
+        if not any(isinstance(change, PrepareQuantization) for change in lineage_of(network)):
             apply_change(
                 network,
                 plan_quantization(network, example, self.scheme, exclude=self.exclude),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
@@ -54,13 +55,14 @@ class PrepareQuantization(Change):
     @override
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         self._check(network)
+        device = next(network.parameters()).device
         swaps = fold_batch_norms(network, self.folded)
         for layer, source in self.sources.items():
             if layer == source:
-                _attach(network.get_submodule(layer), INPUT)
+                _attach(network.get_submodule(layer), INPUT, device)
         writers = [source for layer, source in self.sources.items() if source != layer]
         for writer in dict.fromkeys([*writers, *self.outputs]):
-            _attach(network.get_submodule(writer), OUTPUT)
+            _attach(network.get_submodule(writer), OUTPUT, device)
         for layer, source in self.sources.items():
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
@@ -137,7 +139,6 @@ def plan_quantization(
         ValueError: If a name is unknown, if nothing is left to quantise, or if the network is
             prepared already.
 
-    >>> import torch
     >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(),
     ...                         nn.Linear(8, 2))
     >>> change = plan_quantization(network, torch.zeros(1, 1, 4, 4))
@@ -172,8 +173,7 @@ def is_prepared(network: nn.Module) -> bool:
     return bool(activation_fake_quantizers(network))
 
 
-def _attach(module: nn.Module, name: str) -> None:
-    device = next((p.device for p in (*module.parameters(), *module.buffers())), None)
+def _attach(module: nn.Module, name: str, device: torch.device) -> None:
     module.add_module(name, ActivationFakeQuantizer().to(device).train(module.training))
     if name == INPUT:
         module.register_forward_pre_hook(_quantize_input, with_kwargs=True)

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from importlib.metadata import version
@@ -11,22 +10,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_cost.budget.callback import BudgetStopping
-from lightning_cost.cost.measurement import Cost
-from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.callback import CostMonitor
-from lightning_cost.monitor.measure import measure
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.participants import callbacks_of
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.dense import DenseSnapshot
-from lightning_cost.recipe.deployment import Delivery, deliver, latency_by_runtime
+from lightning_cost.recipe.deployment import deliver, latency_by_runtime
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
@@ -163,8 +160,9 @@ def _report(
     data: ImageData,
     resolved: str,
 ) -> dict[str, Any]:
-    monitor = next(entry for entry in trainer.callbacks if isinstance(entry, CostMonitor))
-    stopping = next(entry for entry in trainer.callbacks if isinstance(entry, BudgetStopping))
+    callbacks = callbacks_of(trainer)
+    monitor = next(entry for entry in callbacks if isinstance(entry, CostMonitor))
+    stopping = next(entry for entry in callbacks if isinstance(entry, BudgetStopping))
     test = list(data.test_dataloader())
     example = test[0][0][:1]
     network = module.network.cpu()
@@ -184,7 +182,7 @@ def _report(
         RunFacts(
             command=shlex.join(["lightning-cost", *sys.argv[1:]]),
             title=f"{type(network).__name__} on {data.name}",
-            config=yaml.safe_load(resolved),
+            config=_as_dict(resolved),
             seed=config.seed,
             versions=_versions(),
             device={
@@ -222,6 +220,10 @@ def _report(
         training_limits=config.training.limits(),
         parity=asdict(after.parity) | {"runtime": after.runtime},
     )
+
+
+def _as_dict(resolved: str) -> dict[str, Any]:
+    return dict(OmegaConf.to_container(OmegaConf.create(resolved)))  # type: ignore[arg-type]
 
 
 def _versions() -> dict[str, str]:

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import torch
-from tests.integration import setting
 
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
+from tests.integration import setting
 
 
 def main(folder: Path) -> None:

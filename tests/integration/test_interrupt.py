@@ -5,11 +5,16 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
-from tests.integration import setting
 
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.zoo.resnet import resnet8
+from tests.integration import setting
+
+# Lightning's word on an epoch that is resumed in its middle with a plain DataLoader
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You're resuming from a checkpoint that ended before"
+)
 
 PHASES = {"warmup": 1, "prune": 2, "recover": 4, "quantize": 6}
 

@@ -3,11 +3,15 @@
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from tests.integration import setting
 
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.zoo.resnet import resnet8
+from tests.integration import setting
+
+
+def saving(folder):
+    return ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1)
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +19,7 @@ def whole_run(tmp_path_factory):
     """One uninterrupted run with a checkpoint after every epoch."""
     folder = tmp_path_factory.mktemp("whole")
     module, callbacks = setting.module(), setting.callbacks()
-    saving = ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1)
-    trainer = setting.trainer(folder, [*callbacks, saving], enable_checkpointing=True)
+    trainer = setting.trainer(folder, [*callbacks, saving(folder)], enable_checkpointing=True)
     trainer.fit(module, datamodule=setting.data())
     trainer.save_checkpoint(folder / "end.ckpt")
     return folder, module, callbacks, trainer
@@ -26,7 +29,7 @@ def whole_run(tmp_path_factory):
 def test_resumed_from_any_epoch_the_run_ends_bit_identically(whole_run, tmp_path, epoch):
     folder, module, callbacks, trainer = whole_run
     resumed, again = setting.module(), setting.callbacks()
-    going_on = setting.trainer(tmp_path, again)
+    going_on = setting.trainer(tmp_path, [*again, saving(tmp_path)], enable_checkpointing=True)
     going_on.fit(resumed, datamodule=setting.data(), ckpt_path=folder / f"epoch={epoch}.ckpt")
 
     assert going_on.global_step == trainer.global_step

@@ -8,8 +8,9 @@ from pytorch_lightning.loggers import CSVLogger
 from lightning_cost.cost.macs import count_training_flops
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.callback import CostMonitor, callbacks_of
+from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
+from lightning_cost.network.participants import callbacks_of
 from tests.monitor.halving import (
     BATCH_SIZE,
     NUM_SAMPLES,

@@ -67,7 +67,11 @@ def test_state_is_indexed_and_the_next_step_moves_everything(kind, data):
     _step(network, optimizer)
     for value, parameter in zip(values, held, strict=True):
         moved = not torch.equal(value, parameter)
-        assert moved or parameter.grad is None or not parameter.grad.any()
+        assert moved or parameter.grad is None or parameter.grad.abs().max() < _ROUNDING
+
+
+# what is left of a gradient that is zero but for rounding, as before a batch norm
+_ROUNDING = 1e-6
 
 
 def _swap(old, new, kept=None):

@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.size import size_bytes
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.lineage import apply_change, lineage_of
+from lightning_cost.quantization.convert import StoredIntegers, convert
+from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
+from lightning_cost.quantization.prepare import plan_quantization
+from tests.quantization.networks import NETWORKS, prepared, trained
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_converted_network_computes_what_the_prepared_one_does(name):
+    network, x = prepared(name)
+    network.train()(x).sum().backward()
+    expected = network.eval()(x).detach()
+    converted = deployed_copy(network, x)
+    assert not activation_fake_quantizers(converted)
+    step = float(expected.max() - expected.min()) / 255
+    assert (converted(x) - expected).abs().max() <= step
+    assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_quantised_network_is_close_to_the_float_one(name):
+    network, x = trained(name)
+    expected = network.eval()(x)
+    converted = deployed_copy(prepared(name)[0], x)
+    signal, noise = expected.std(), (converted(x) - expected).std()
+    assert noise < 0.05 * signal
+
+
+def test_weights_are_stored_as_int8():
+    network, x = prepared("residual")
+    converted = deployed_copy(network, x)
+    stored = [m for m in converted.modules() if isinstance(m, StoredIntegers)]
+    weights = [m for m in stored if m.values.dim() > 1]
+    assert len(weights) == 7
+    assert all(m.values.dtype is torch.int8 for m in weights)
+    assert list(converted.parameters()) == []
+    num_filters = 4 + 4 + 4 + 8 + 8 + 8 + 3
+    num_weights = 4 * 9 + 4 * 4 * 9 + 4 + 8 * 4 * 9 + 8 * 8 * 9 + 8 * 4 + 3 * 32
+    # a scale for each filter, and a bias of 32 bits with its own scale
+    assert size_bytes(converted) == num_weights + num_filters * 4 + num_filters * 8
+
+
+def test_macs_stay_the_same():
+    network, x = prepared("residual")
+    dense, _ = trained("residual")
+    report = count_macs(deployed_copy(network, x), x)
+    assert report.total == count_macs(dense, x).total
+    assert report.unsupported == ()
+
+
+def test_converting_again_changes_nothing():
+    network, x = prepared("in_place")
+    once = deployed_copy(network, x)
+    assert torch.equal(deployed_copy(once, x)(x), once(x))
+
+
+def test_convert_leaves_the_original_trainable():
+    network, x = prepared("residual")
+    converted = convert(network, lineage_of(network)[0].sources)
+    network.train()(x).sum().backward()
+    assert network[0].conv1.parametrizations.weight.original.grad is not None
+    assert isinstance(converted[0].conv1, nn.Conv2d)
+    assert converted[0].conv1.weight.shape == (4, 1, 3, 3)
+
+
+def test_excluded_batch_norm_is_folded_when_deployed():
+    network, x = prepared("in_place", exclude=["0"])
+    assert isinstance(network[0][1], nn.BatchNorm2d)
+    converted = deployed_copy(network, x)
+    assert isinstance(converted[0][1], nn.Identity)
+    assert isinstance(converted[0][0].weight, nn.Parameter)
+
+
+def test_vanishing_filter_with_a_bias():
+    network, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(8, 3)
+    with torch.no_grad():
+        network[0].weight[0] = 1e-20
+    apply_change(network, plan_quantization(network, x))
+    network.train()(x)
+    converted = deployed_copy(network, x)
+    assert torch.allclose(converted(x), network.eval()(x), atol=1e-6)
+    assert converted[0].stored_bias.values.abs().max() <= 1.001 * 2**30
+
+
+def test_uncalibrated_network():
+    network, x = trained("functional")
+    apply_change(network, plan_quantization(network, x))
+    with pytest.raises(
+        ValueError, match=r"must be calibrated .* got 'first\.input_fake_quantizer'"
+    ):
+        deployed_copy(network, x)
+
+
+def test_range_that_is_not_finite():
+    network, x = prepared("functional")
+    network.train()(x * float("nan"))
+    with pytest.raises(ValueError, match=r"range of activations must be finite, got \[nan, nan\]"):
+        deployed_copy(network, x)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_parity_on_the_runtime(runtime):
+    contract = pytest.importorskip("lightning_cost.runtime.contract")
+    if runtime not in contract.installed_runtimes():
+        pytest.skip(f"{runtime} is not installed")
+    network, x = prepared("residual")
+    converted = deployed_copy(network, x)
+    expected = converted(x)
+    with contract.get_runtime(runtime).load(converted, x, num_threads=1) as session:
+        found = torch.from_numpy(session.run(x)[0])
+    assert (found - expected).abs().max() <= 0.03 * (expected.max() - expected.min())

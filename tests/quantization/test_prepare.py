@@ -1,0 +1,209 @@
+import copy
+import io
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from lightning_cost.network.lineage import (
+    apply_change,
+    lineage_from_list,
+    lineage_of,
+    lineage_to_list,
+    replay,
+)
+from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
+from lightning_cost.quantization.prepare import plan_quantization
+from tests.quantization.networks import NETWORKS, Functional, PlainConv, prepared, trained
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_replay_on_a_fresh_network_gives_the_same_bits(name):
+    network, x = prepared(name)
+    network.train()(x)
+    freeze_observers(network)
+    file = io.BytesIO()
+    lineage = json.loads(json.dumps(lineage_to_list(lineage_of(network))))
+    torch.save({"state": network.state_dict(), "lineage": lineage}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    fresh, _ = trained(name, seed=1)
+    replay(fresh, lineage_from_list(saved["lineage"]))
+    fresh.load_state_dict(saved["state"])
+    for mode in (True, False):
+        assert torch.equal(network.train(mode)(x), fresh.train(mode)(x))
+    assert [n for n, _ in network.named_parameters()] == [n for n, _ in fresh.named_parameters()]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_copy_computes_the_same_and_is_independent(name):
+    network, x = prepared(name)
+    expected = network.eval()(x)
+    replica = copy.deepcopy(network)
+    assert torch.equal(replica(x), expected)
+    with torch.no_grad():
+        for parameter in replica.parameters():
+            parameter.zero_()
+    replica.train()(3 * x)
+    assert torch.equal(network(x), expected)
+
+
+def test_modules_stay_what_they_are():
+    network, _ = prepared("residual")
+    assert isinstance(network[0].conv2, PlainConv)
+    assert not network.train().eval().training
+    assert isinstance(network[0].bn2, nn.Identity)
+
+
+def test_swaps_and_parameters():
+    network, x = trained("residual")
+    before = dict(network.named_parameters())
+    swaps = plan_quantization(network, x).apply(network)
+    after = set(network.parameters())
+    removed = {swap.old for swap in swaps if swap.new is None}
+    added = {swap.new for swap in swaps if swap.old is None}
+    assert removed == {value for name, value in before.items() if ".bn" in name}
+    assert after == set(before.values()) - removed | added
+    assert network[0].conv1.parametrizations.weight.original is before["0.conv1.weight"]
+    assert network[0].conv1.parametrizations.bias.original in added
+
+
+def test_every_parameter_trains():
+    network, x = prepared("residual")
+    network.train()(x).square().sum().backward()
+    assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+def test_branch_and_convolution_read_the_same_quantised_tensor():
+    network, x = trained("residual")
+    change = plan_quantization(network, x)
+    assert change.sources == {
+        "0.conv1": "0.conv1",  # what the network is given, written by no module
+        "0.conv2": "0.relu1",
+        "0.shortcut": "0.shortcut",
+        "1.conv1": "0.relu2",
+        "1.conv2": "1.relu1",
+        "1.shortcut": "0.relu2",
+        "4": "3",
+    }
+    # both addends, so that runtimes compute the convolutions before them in integers
+    assert change.outputs == ("0.bn2", "0.shortcut", "1.bn2", "1.shortcut")
+    assert change.left_float == {}
+    assert change.weights == tuple(change.sources)
+
+
+def test_tensors_changed_in_place():
+    network, x = trained("in_place")
+    change = plan_quantization(network, x)
+    assert change.sources == {
+        "0.0": "0.0",
+        "2.conv1": "1",
+        "2.conv2": "2.conv2",  # after a ReLU that is called twice
+        "3.conv1": "2",  # the block; its last module wrote an earlier value
+        "3.conv2": "3.conv2",
+        "5": "4",
+    }
+    assert change.outputs == ("0.2", "2.bn2", "3.bn2")
+
+
+def test_functions_and_repeated_calls():
+    network, x = trained("functional")
+    change = plan_quantization(network, x)
+    assert change.sources == {"first": "first", "repeated": "repeated", "last": "last"}
+    assert change.outputs == ()
+
+
+def test_keyword_arguments():
+    class Keyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.linear(input=x)
+
+    network, x = Keyword(), torch.randn(4, 3)
+    apply_change(network, plan_quantization(network, {"x": x}))
+    network.train()(x)
+    assert network.linear.input_fake_quantizer.num_observed == 1
+
+
+def test_exclude_takes_everything_within():
+    network, x = trained("in_place")
+    change = plan_quantization(network, x, exclude=["0", "3.conv2"])
+    assert set(change.sources) == {"2.conv1", "2.conv2", "3.conv1", "5"}
+    assert ("0.0", "0.1") not in change.folded
+    assert change.left_float == {"0.0": "excluded", "3.conv2": "excluded"}
+
+
+def test_what_is_left_in_floating_point_has_a_reason():
+    shared = nn.Linear(2, 2)
+    network = nn.ModuleDict(
+        {
+            "a": shared,
+            "b": nn.Linear(2, 2),
+            "unused": nn.Linear(2, 2),
+            "lstm": nn.LSTM(2, 2),
+            "normalised": parametrizations.weight_norm(nn.Linear(2, 2)),
+            "good": nn.Linear(2, 2),
+        }
+    )
+    network["b"].weight = shared.weight
+
+    def forward(x):
+        x = network["normalised"](network["b"](network["a"](x)))
+        return network["good"](network["lstm"](x)[0])
+
+    network.forward = forward
+    change = plan_quantization(network, torch.randn(3, 2))
+    assert set(change.sources) == {"good"}
+    assert change.left_float == {
+        "a": "it shares its weight or bias with another module",
+        "b": "it shares its weight or bias with another module",
+        "unused": "it is not called in a forward pass",
+        "lstm": "LSTM has no quantised form",
+        "normalised": "its weight is computed from others",
+        "normalised.parametrizations.weight": "ParametrizationList has no quantised form",
+    }
+
+
+def test_planning_leaves_the_network_as_it_was():
+    network, x = trained("residual")
+    before = copy.deepcopy(network.state_dict())
+    plan_quantization(network, x)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert network.training
+    assert not any(isinstance(m, ActivationFakeQuantizer) for m in network.modules())
+
+
+def test_unknown_exclude():
+    network, x = trained("functional")
+    with pytest.raises(ValueError, match=r"exclude must name modules .* got 'frist'; .* 'first'"):
+        plan_quantization(network, x, exclude=["frist"])
+
+
+def test_nothing_to_quantise():
+    with pytest.raises(ValueError, match=r"network must have .* got none \(no weights\)"):
+        plan_quantization(nn.ReLU(), torch.randn(1, 2))
+    with pytest.raises(ValueError, match=r"got none \(0: excluded\); exclude less"):
+        plan_quantization(nn.Sequential(nn.Linear(2, 2)), torch.randn(1, 2), exclude=["0"])
+
+
+def test_prepared_twice():
+    network, x = prepared("functional")
+    with pytest.raises(ValueError, match="network must not be prepared for quantisation twice"):
+        plan_quantization(network, x)
+    with pytest.raises(ValueError, match="network must not be prepared for quantisation twice"):
+        lineage_of(network)[0].apply(network)
+
+
+def test_another_architecture_is_refused_unchanged():
+    change = lineage_of(prepared("residual")[0])[0]
+    network = Functional()
+    with pytest.raises(ValueError, match=r"planned for, got nothing of that name at '0\.conv1'"):
+        change.apply(network)
+    assert not any(isinstance(m, ActivationFakeQuantizer) for m in network.modules())
+    with pytest.raises(ValueError, match="got Identity at '4'; plan it for this"):
+        change.apply(nn.Sequential(*trained("residual")[0][:4], nn.Identity()))

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from lightning_cost.quantization.schemes import Int8, get_scheme, scheme_from_dict
+
+SHAPES = st.sampled_from([(1, 1), (3, 4), (5, 2, 3), (4, 3, 3, 3), (2, 1, 3, 3, 3)])
+
+
+@given(shape=SHAPES, seed=st.integers(0, 99), reduced=st.booleans())
+def test_int8_agrees_with_torch(shape, seed, reduced):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    limit = 63 if reduced else 127
+    values, scale = Int8(reduced_range=reduced).quantize_weight(weight)
+    expected_scale = weight.flatten(1).abs().amax(1) / limit
+    expected = torch.fake_quantize_per_channel_affine(
+        weight, expected_scale, torch.zeros(shape[0], dtype=torch.int32), 0, -limit, limit
+    )
+    dequantized = values * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    assert values.dtype is torch.int8
+    assert torch.allclose(dequantized, expected, atol=1e-6)
+
+
+@given(shape=SHAPES, seed=st.integers(0, 99))
+def test_error_is_half_a_step_at_most(shape, seed):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    values, scale = Int8().quantize_weight(weight)
+    steps = scale.reshape(-1, *[1] * (weight.dim() - 1))
+    assert ((values * steps - weight).abs() <= 0.5001 * steps).all()
+
+
+def test_filter_of_zeros_stays_zero():
+    values, scale = Int8().quantize_weight(torch.zeros(2, 3))
+    assert not values.any()
+    assert (scale > 0).all()
+
+
+@pytest.mark.parametrize("scheme", [Int8(), Int8(reduced_range=True)])
+def test_to_dict_and_back(scheme):
+    assert scheme_from_dict(scheme.to_dict()) == scheme
+
+
+def test_bits():
+    assert Int8().weight_bits == 8
+    assert Int8(reduced_range=True).weight_bits == 7
+
+
+def test_get_scheme():
+    scheme = Int8(reduced_range=True)
+    assert get_scheme("int8") == Int8()
+    assert get_scheme(scheme) is scheme
+
+
+def test_unknown_scheme():
+    with pytest.raises(ValueError, match=r"scheme must be one of 'int8', got 'int3'; choose"):
+        get_scheme("int3")
+
+
+def test_is_a_hydra_schema():
+    config = OmegaConf.merge(OmegaConf.structured(Int8), {"reduced_range": True})
+    assert OmegaConf.to_object(config) == Int8(reduced_range=True)
