@@ -22,6 +22,7 @@ from lightning_cost.network.lineage import (
     replay,
 )
 from lightning_cost.network.optimizer import swap_parameters
+from lightning_cost.network.parameter_order import restore_order
 from lightning_cost.network.participants import callbacks_of
 
 _T = TypeVar("_T")
@@ -56,6 +57,7 @@ def apply_during_fit(trainer: pl.Trainer, network: nn.Module, change: Change) ->
         swaps = apply_change(network, change)
         for optimizer in trainer.optimizers:
             swap_parameters(optimizer, swaps)
+            restore_order(optimizer, trainer.lightning_module)
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:
             strategy.model = strategy.lightning_module

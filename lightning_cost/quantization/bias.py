@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-# runtimes cut off at 2 ** 31 without a word
+# int32 ends at 2 ** 31; half of it is left to the sum that the bias is added to
 _LIMIT = 2.0**30
 
 

@@ -11,7 +11,6 @@ from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.lineage import apply_change, lineage_of
-from lightning_cost.network.parameter_order import restore_order
 from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.network.structural import (
     apply_during_fit,
@@ -152,8 +151,6 @@ class QuantizationAwareTraining(pl.Callback):
         example = capture_example(trainer, pl_module, self.network)
         change = plan_quantization(network, example, self.scheme, exclude=self.exclude)
         apply_during_fit(trainer, network, change)
-        for optimizer in trainer.optimizers:
-            restore_order(optimizer, pl_module)
         # a range to begin with; the training batches take over from the first step on
         calibrate(network, [example])
         self._is_begun = True

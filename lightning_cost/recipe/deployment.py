@@ -1,6 +1,6 @@
 """From a trained network to a file that a runtime has run: export, parity, accuracy, latency."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +47,13 @@ class Delivery:
         cost: What it costs on the target.
         runtime: What ran the file for parity and accuracy.
         parity: How its outputs there compare with PyTorch's.
-        accuracy: Share of the evaluated samples that it classified right there, in [0, 1].
+        metrics: Share of each data set that it classified right there, in [0, 1], by name.
     """
 
     cost: Cost
     runtime: str
     parity: Parity
-    accuracy: float
+    metrics: dict[str, float]
 
 
 def deliver(
@@ -61,7 +61,7 @@ def deliver(
     path: Path,
     *,
     hardware: Hardware,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    evaluation: Mapping[str, Sequence[tuple[Tensor, Tensor]]],
     is_quantized: bool,
 ) -> Delivery:
     """Export ``network`` and take every figure from the file, as a runtime runs it.
@@ -70,12 +70,12 @@ def deliver(
         network: Trained; left as it is.
         path: The ONNX file to write.
         hardware: The target.
-        batches: Real images and labels; the first batch also serves the parity check.
+        evaluation: Batches of real images and labels, by the name of the metric; the first batch
+            also serves the parity check.
         is_quantized: Whether parity is judged by equal predictions instead of equal values, as
             runtimes round integers differently.
     """
-    batches = list(batches)
-    images = batches[0][0]
+    images = next(iter(evaluation.values()))[0][0]
     example = images[:1]
     deployed = deployed_copy(network, example)
     write_onnx(deployed, example, path)
@@ -91,8 +91,8 @@ def deliver(
             max_error_ratio=None if is_quantized else 1e-3,
             min_top1_agreement=0.995 if is_quantized else None,
         )
-        accuracy = accuracy_of(session, batches)
-    return Delivery(cost=cost, runtime=runtime, parity=parity, accuracy=accuracy)
+        metrics = {name: accuracy_of(session, batches) for name, batches in evaluation.items()}
+    return Delivery(cost=cost, runtime=runtime, parity=parity, metrics=metrics)
 
 
 def accuracy_of(session: Session, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

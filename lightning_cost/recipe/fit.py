@@ -22,6 +22,7 @@ from lightning_cost.network.participants import callbacks_of
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
+from lightning_cost.recipe.console import without_advice
 from lightning_cost.recipe.dense import DenseSnapshot
 from lightning_cost.recipe.deployment import deliver, latency_by_runtime
 from lightning_cost.recipe.layers import layer_bits, layer_widths
@@ -43,7 +44,9 @@ from lightning_cost.report.table import cost_table
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 from lightning_cost.zoo.data import ImageData
 
-METRIC = "test/accuracy"
+METRIC = "val/accuracy"
+"""What the run is watched by; the test part is read once, at the end."""
+TEST_METRIC = "test/accuracy"
 _PACKAGES = (
     "lightning-cost",
     "torch",
@@ -90,9 +93,10 @@ def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -
     fresh = deepcopy(network)
     snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
     module = _module(config, network, data)
-    trainer = _trainer(config, run_dir, [snapshot, *callbacks_for(config)])
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    trainer.save_checkpoint(run_dir / FINAL_NAME)
+    with without_advice():
+        trainer = _trainer(config, run_dir, [snapshot, *callbacks_for(config)])
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.save_checkpoint(run_dir / FINAL_NAME)
     if not trainer.is_global_zero:
         return True
 
@@ -163,24 +167,28 @@ def _report(
     callbacks = callbacks_of(trainer)
     monitor = next(entry for entry in callbacks if isinstance(entry, CostMonitor))
     stopping = next(entry for entry in callbacks if isinstance(entry, BudgetStopping))
-    test = list(data.test_dataloader())
-    example = test[0][0][:1]
+    evaluation = {TEST_METRIC: list(data.test_dataloader()), METRIC: list(data.val_dataloader())}
+    example = evaluation[METRIC][0][0][:1]
     network = module.network.cpu()
     is_quantized = any(isinstance(c, PrepareQuantization) for c in lineage_of(network))
     before = deliver(
-        dense, run_dir / "dense.onnx", hardware=config.hardware, batches=test, is_quantized=False
+        dense,
+        run_dir / "dense.onnx",
+        hardware=config.hardware,
+        evaluation=evaluation,
+        is_quantized=False,
     )
     after = deliver(
         network,
         run_dir / ONNX_NAME,
         hardware=config.hardware,
-        batches=test,
+        evaluation=evaluation,
         is_quantized=is_quantized,
     )
     device = config.hardware.fingerprint()
     return build_report(
         RunFacts(
-            command=shlex.join(["lightning-cost", *sys.argv[1:]]),
+            command=shlex.join(["lightning-cost", "fit", *sys.argv[1:]]),
             title=f"{type(network).__name__} on {data.name}",
             config=_as_dict(resolved),
             seed=config.seed,
@@ -204,12 +212,12 @@ def _report(
         ),
         dense=Stage(
             cost=before.cost,
-            metrics={METRIC: before.accuracy},
+            metrics=before.metrics,
             latency_by_runtime=latency_by_runtime(dense, example, config.hardware),
         ),
         final=Stage(
             cost=after.cost,
-            metrics={METRIC: after.accuracy},
+            metrics=after.metrics,
             latency_by_runtime=latency_by_runtime(network, example, config.hardware),
             widths=layer_widths(dense, network),
             bits=layer_bits(network),
