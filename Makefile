@@ -35,7 +35,7 @@ $(VENV)/.dev-installed: pyproject.toml $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/lightning-cost fit
+	$(BIN)/lightning-cost fit model.width=32
 
 test: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"

@@ -12,12 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from results_file import ResultsFile, argument_parser
 from torch import Tensor, nn
 
 from lightning_cost.cost.resource import Resource
@@ -31,10 +30,8 @@ from lightning_cost.pruning.pricing import WidthPricer
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.saliency import group_saliency, normalised
 from lightning_cost.pruning.surgery import removal
-from lightning_cost.runtime.device import cpu_name
 
 NAME = "pruning_speed"
-RESULTS = Path(__file__).parent / "results" / NAME
 LIMIT_SECONDS, LIMIT_MEMORY_RATIO, LIMIT_WIDTHS_PER_SECOND = 3.0, 2.0, 50_000
 EXAMPLE = (1, 3, 224, 224)
 T = TypeVar("T")
@@ -158,27 +155,24 @@ CASES = {"prune": prune, "price": price}
 
 def main() -> None:
     """Run every case in a process of its own; print JSON lines and a table, and save both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser = argument_parser(__doc__, seeds=[0, 1, 2], quick="one seed")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
         torch.set_num_threads(1)
         print(json.dumps({**CASES[args.case](args.seeds[0]), "seed": args.seeds[0]}))
         return
-    rows = []
+    results = ResultsFile(NAME, quick=args.quick)
     for seed in args.seeds[:1] if args.quick else args.seeds:
         for case in CASES:
-            print(f"{NAME}: {case}, seed {seed}", file=sys.stderr)
+            results.progress(f"{case}, seed {seed}")
             command = [sys.executable, __file__, "--case", case, "--seeds", str(seed)]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            rows.append({**json.loads(output), "method": "lightning_cost", "quick": args.quick})
-            print(json.dumps(rows[-1]), flush=True)
-    _finish(rows, quick=args.quick)
+            results.add({**json.loads(output), "method": "lightning_cost"})
+    results.save(_table(results.rows))
 
 
-def _finish(rows: list[dict[str, Any]], *, quick: bool) -> None:
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     table = [f"{'case':8}{'figure':18}{'worst':>14}{'limit':>14}"]
     for case, figure, worst, limit in (
         ("prune", "total_s", max, LIMIT_SECONDS),
@@ -187,19 +181,7 @@ def _finish(rows: list[dict[str, Any]], *, quick: bool) -> None:
     ):
         values = [row[figure] for row in rows if row["case"] == case]
         table.append(f"{case:8}{figure:18}{worst(values):>14,}{limit:>14,}")
-    if quick:
-        table.append("quick: one seed")
-    print("\n" + "\n".join(table))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    context = {
-        "machine": cpu_name(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-        "num_threads": 1,
-    }
-    lines = [json.dumps({**row, **context}) for row in rows]
-    (RESULTS / "results.jsonl").write_text("\n".join(lines) + "\n")
-    (RESULTS / "table.txt").write_text("\n".join([*table, json.dumps(context)]) + "\n")
+    return table
 
 
 if __name__ == "__main__":

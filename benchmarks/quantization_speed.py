@@ -6,22 +6,17 @@ on them. Each session is timed by itself, in rounds over all of them; the figure
 the rounds. A step of quantisation-aware training is timed against a float32 step.
 """
 
-import argparse
 import copy
-import json
 import statistics
-import sys
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from results_file import ResultsFile, argument_parser
 from torch import Tensor, nn
 
-from lightning_cost.hardware.fingerprint import machine_fingerprint
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
@@ -31,7 +26,6 @@ from lightning_cost.runtime.timing import time_calls
 from lightning_cost.zoo.resnet import resnet20
 
 NAME = "quantization_speed"
-RESULTS = Path(__file__).parent / "results" / NAME
 IMAGE = (1, 28, 28)
 DENSE, INT8, FLOAT_ADDENDS = "float32", "int8", "int8, float addends"
 
@@ -123,27 +117,26 @@ def training_step(width: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print JSON lines and a table, and save both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = argument_parser(__doc__, seeds=[0], quick="one seed, two widths, batch 1")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 24, 16, 8])
-    parser.add_argument("--quick", action="store_true", help="one seed, two widths, batch 1")
     args = parser.parse_args()
     torch.set_num_threads(1)
     seeds = args.seeds[:1] if args.quick else args.seeds
     widths = [32, 16] if args.quick else args.widths
-    rows: list[dict[str, Any]] = []
+    results = ResultsFile(NAME, quick=args.quick)
     for seed in seeds:
         for width in widths:
             for batch_size in (1,) if args.quick else (1, 8):
-                print(f"{NAME}: width {width}, batch {batch_size}, seed {seed}", file=sys.stderr)
-                rows += latencies(width, batch_size, seed, num_rounds=2 if args.quick else 5)
-        rows.append(training_step(widths[0], seed))
-    for row in rows:
-        print(json.dumps({**row, "quick": args.quick}))
-    _finish(rows, quick=args.quick)
+                results.progress(f"width {width}, batch {batch_size}, seed {seed}")
+                num_rounds = 2 if args.quick else 5
+                for row in latencies(width, batch_size, seed, num_rounds=num_rounds):
+                    results.add(row)
+        results.progress(f"training step, seed {seed}")
+        results.add(training_step(widths[0], seed))
+    results.save(_table(results.rows))
 
 
-def _finish(rows: list[dict[str, Any]], *, quick: bool) -> None:
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     table = [f"{'case':26}{'runtime':13}{'method':21}{'ms':>8}{'× own':>8}{'× fastest':>11}"]
     for row in rows:
         start = f"{row['case']:26}{row['runtime']:13}{row['method']:21}"
@@ -152,18 +145,7 @@ def _finish(rows: list[dict[str, Any]], *, quick: bool) -> None:
             table.append(f"{start}{row['latency_ms']:>8.3f}{own:>8.2f}{fastest:>11.2f}")
         else:
             table.append(f"{start}{row['fake_quantized_s'] * 1e3:>8.0f}{1 / row['slowdown']:>8.2f}")
-    if quick:
-        table.append("quick: one seed, two widths, batch 1")
-    print("\n" + "\n".join(table))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    context = {
-        **machine_fingerprint(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "num_threads": 1,
-    }
-    lines = [json.dumps({**row, **context}) for row in rows]
-    (RESULTS / "results.jsonl").write_text("\n".join(lines) + "\n")
-    (RESULTS / "table.txt").write_text("\n".join([*table, json.dumps(context)]) + "\n")
+    return table
 
 
 if __name__ == "__main__":

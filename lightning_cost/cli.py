@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback as HydraCallback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
@@ -29,6 +33,8 @@ USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, d
 
 Overrides are Hydra's: hardware=local budget.latency_ms=2 model=resnet20 data=fashion_mnist.
 With -m, values separated by commas are swept: budget.macs=70%,50%,25%.
+For a network or data of your own, write model/NAME.yaml or data/NAME.yaml with its _target_ into a
+folder: --config-dir FOLDER model=NAME data=NAME.
 `lightning-cost fit --help` lists groups and settings."""
 
 
@@ -65,13 +71,31 @@ def to_run_config(composed: DictConfig) -> RunConfig:
     return config
 
 
+def build(config: RunConfig) -> tuple[nn.Module, Any]:
+    """The network, freshly made from the run's seed, and the LightningDataModule of ``config``.
+
+    Raises:
+        ValueError: If the network leaves a size open that the data does not know.
+        HydraException: If a ``_target_`` cannot be found or called.
+    """
+    data = hydra.utils.instantiate(config.data)
+    model = _filled(config.model, data)
+    torch.manual_seed(config.seed)
+    network = hydra.utils.instantiate(model)
+    return network, data
+
+
 class ParetoReport(HydraCallback):
     """After a sweep: one table and one page over all its runs."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write them into the sweep's directory."""
         sweep_dir = Path(config.hydra.sweep.dir)
-        write_pareto(sweep_dir)
+        try:
+            write_pareto(sweep_dir)
+        except ValueError as error:  # no run came to an end: each has said why
+            print(f"lightning-cost: {error}", file=sys.stderr)
+            return
         print(sweep_table(collect(sweep_dir)))
         print(sweep_dir)
 
@@ -82,12 +106,14 @@ def _fit(overrides: list[str]) -> int:
     def job(composed: DictConfig) -> None:
         try:
             exit_codes.append(_fit_one(composed))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError, HydraException) as error:
             print(f"lightning-cost: {error}", file=sys.stderr)
             exit_codes.append(BAD_INPUT)
-        except SystemExit:  # what Lightning makes of ctrl-C
-            print("lightning-cost: interrupted; go on with resume=RUN_DIR", file=sys.stderr)
+        except SystemExit:  # what Lightning makes of ctrl-C; it ends a sweep as a whole
+            run_dir = composed.resume or composed.run_dir
+            print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
             exit_codes.append(INTERRUPTED)
+            raise
 
     register_schemas()
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="fit")
@@ -96,7 +122,7 @@ def _fit(overrides: list[str]) -> int:
         application(job)()
     except SystemExit as stop:
         if stop.code not in (None, 0):
-            return BAD_INPUT
+            return INTERRUPTED if INTERRUPTED in exit_codes else BAD_INPUT
     finally:
         sys.argv = argv
     return max(exit_codes, default=KEPT)
@@ -109,8 +135,7 @@ def _fit_one(composed: DictConfig) -> int:
     if job.mode == RunMode.MULTIRUN:
         composed.run_dir = job.runtime.output_dir
     config = to_run_config(composed)
-    data = hydra.utils.instantiate(config.data)
-    network = hydra.utils.instantiate(_filled(config.model, data))
+    network, data = build(config)
     resolved = OmegaConf.to_yaml(composed, resolve=True)
     return KEPT if fit(config, network, data, resolved) else BROKEN
 
@@ -123,19 +148,38 @@ def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
             f"resume must be the directory of an interrupted run, got {run_dir!r} without "
             f"{CONFIG_NAME}; give the directory that the run printed"
         )
+    groups = [word for word in overrides if "." not in word.partition("=")[0]]
+    groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
+    if groups:
+        raise ValueError(
+            "resume goes on with the configuration of the interrupted run, of which single "
+            f"settings can be changed, got the whole of {', '.join(groups)}; leave it out, or "
+            "name the setting, as in trainer.progress_bar=false"
+        )
     schema = OmegaConf.structured(RunConfig)
-    merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
+    try:
+        merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
+    except OmegaConfBaseException as error:
+        raise ValueError(
+            f"resume must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
+        ) from error
     assert isinstance(merged, DictConfig)
     return merged
 
 
 def _filled(model: dict[str, Any], data: Any) -> dict[str, Any]:
     """``model`` with the sizes that only the data knows, where they are left open."""
-    known = {"in_channels": data.in_channels, "num_classes": data.num_classes}
-    return {
-        name: known[name] if value is None and name in known else value
-        for name, value in model.items()
-    }
+    filled = dict(model)
+    for name in ("in_channels", "num_classes"):
+        if name not in model or model[name] is not None:
+            continue
+        filled[name] = getattr(data, name, None)
+        if filled[name] is None:
+            raise ValueError(
+                f"model.{name} must be given where the data does not know it, got "
+                f"{type(data).__name__} without an attribute {name!r}; set model.{name}="
+            )
+    return filled
 
 
 def _report(words: list[str]) -> int:

@@ -8,7 +8,7 @@ from lightning_cost.cost.forward import Example
 from lightning_cost.cost.measurement import Measurement
 from lightning_cost.runtime.contract import DEPLOYABLE, RUNTIMES, installed_runtimes
 from lightning_cost.runtime.eager import EagerRuntime
-from lightning_cost.runtime.latency import measure_latency
+from lightning_cost.runtime.latency import measure_latencies, measure_latency
 
 
 def candidate_runtimes(precision: str) -> list[str]:
@@ -46,22 +46,19 @@ def measure_fastest(
         return measure_latency(
             network, example, runtime=runtime, num_threads=num_threads, precision=precision
         )
-    measured, failures = [], {}
-    for name in candidate_runtimes(precision):
-        try:
-            measured.append(
-                measure_latency(
-                    network, example, runtime=name, num_threads=num_threads, precision=precision
-                )
-            )
-        except ValueError as error:  # noqa: PERF203 (a measurement takes longer than the try)
-            failures[name] = str(error)
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-    if not measured:
+    found = measure_latencies(
+        network,
+        example,
+        runtimes=candidate_runtimes(precision),
+        num_threads=num_threads,
+        precision=precision,
+    )
+    reasons = "; ".join(f"{name}: {error}" for name, error in found.failures.items())
+    if not found.measured:
         raise ValueError(
             f"runtime must be able to run the network in {precision}, got none that is: "
             f"{reasons or 'no installed runtime offers it'}; choose another precision"
         )
-    if failures:
+    if reasons:
         warnings.warn(f"runtime=auto left out {reasons}", stacklevel=2)
-    return min(measured, key=lambda measurement: measurement.value)
+    return min(found.measured.values(), key=lambda measurement: measurement.value)

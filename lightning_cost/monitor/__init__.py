@@ -1,1 +1,1 @@
-"""TODO-DOC."""
+"""What the network costs in this run, and what the run has used."""

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.hardware.device import AUTO
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import callbacks_of
@@ -23,6 +24,7 @@ from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.console import without_advice
+from lightning_cost.recipe.data import batches_of, facts_of, first_images, num_classes_of
 from lightning_cost.recipe.dense import DenseSnapshot
 from lightning_cost.recipe.deployment import deliver, latency_by_runtime
 from lightning_cost.recipe.layers import layer_bits, layer_widths
@@ -41,8 +43,8 @@ from lightning_cost.report.html import write_report
 from lightning_cost.report.limits import broken_limits
 from lightning_cost.report.spend import spend_entries
 from lightning_cost.report.table import cost_table
+from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
-from lightning_cost.zoo.data import ImageData
 
 METRIC = "val/accuracy"
 """What the run is watched by; the test part is read once, at the end."""
@@ -59,13 +61,14 @@ _PACKAGES = (
 )
 
 
-def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -> bool:
+def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, resolved: str) -> bool:
     """Train ``network`` on ``data``, compress it to the budget, deploy it, and write the report.
 
     Args:
         config: What to do.
         network: Dense, freshly built.
-        data: Images and labels; gives a ``search_dataloader`` too.
+        data: Gives batches (images, labels) for training and validation; a ``search_dataloader``
+            and a test part too, where it has them.
         resolved: The whole configuration as YAML text, kept in the run directory.
 
     Returns:
@@ -80,7 +83,10 @@ def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -
         config.hardware.runtime = config.runtime
     if config.budget.is_empty:
         raise ValueError("budget must limit something, got none; set for example budget.macs=50%")
-    data.setup()
+    if config.hardware.is_local and config.hardware.runtime not in (None, AUTO):
+        get_runtime(str(config.hardware.runtime), precision=config.hardware.precision)
+    callbacks = callbacks_for(config)
+    num_classes = num_classes_of(network, first_images(data))
     if config.resume is None:
         run_dir, checkpoint = create_run_dir(config.run_dir), None
         write_text(run_dir / CONFIG_NAME, resolved)
@@ -92,11 +98,11 @@ def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -
 
     fresh = deepcopy(network)
     snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
-    module = _module(config, network, data)
+    module = _module(config, network, num_classes)
     with without_advice():
-        trainer = _trainer(config, run_dir, [snapshot, *callbacks_for(config)])
+        trainer = _trainer(config, run_dir, [snapshot, *callbacks])
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        trainer.save_checkpoint(run_dir / FINAL_NAME)
+        trainer.save_checkpoint(run_dir / FINAL_NAME, weights_only=False)
     if not trainer.is_global_zero:
         return True
 
@@ -112,7 +118,7 @@ def fit(config: RunConfig, network: nn.Module, data: ImageData, resolved: str) -
     return not broken
 
 
-def _module(config: RunConfig, network: nn.Module, data: ImageData) -> ImageClassifier:
+def _module(config: RunConfig, network: nn.Module, num_classes: int) -> ImageClassifier:
     settings, compress = config.trainer, config.compress
     schedule = compress.schedule
     phases = [LearningPhase(epochs=schedule.warmup_epochs, peak=settings.learning_rate)]
@@ -124,7 +130,7 @@ def _module(config: RunConfig, network: nn.Module, data: ImageData) -> ImageClas
         phases.append(LearningPhase(epochs=compress.quantize_epochs, peak=peak))
     return ImageClassifier(
         network,
-        num_classes=data.num_classes,
+        num_classes=num_classes,
         phases=phases,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -161,13 +167,15 @@ def _report(
     trainer: pl.Trainer,
     dense: nn.Module,
     module: ImageClassifier,
-    data: ImageData,
+    data: pl.LightningDataModule,
     resolved: str,
 ) -> dict[str, Any]:
     callbacks = callbacks_of(trainer)
     monitor = next(entry for entry in callbacks if isinstance(entry, CostMonitor))
     stopping = next(entry for entry in callbacks if isinstance(entry, BudgetStopping))
-    evaluation = {TEST_METRIC: list(data.test_dataloader()), METRIC: list(data.val_dataloader())}
+    data.setup("test")
+    splits = {TEST_METRIC: batches_of(data, "test"), METRIC: batches_of(data, "val")}
+    evaluation = {metric: batches for metric, batches in splits.items() if batches}
     example = evaluation[METRIC][0][0][:1]
     network = module.network.cpu()
     is_quantized = any(isinstance(c, PrepareQuantization) for c in lineage_of(network))
@@ -185,11 +193,11 @@ def _report(
         evaluation=evaluation,
         is_quantized=is_quantized,
     )
-    device = config.hardware.fingerprint()
+    device, facts = config.hardware.fingerprint(), facts_of(data)
     return build_report(
         RunFacts(
             command=shlex.join(["lightning-cost", "fit", *sys.argv[1:]]),
-            title=f"{type(network).__name__} on {data.name}",
+            title=f"{type(network).__name__} on {facts['name']}",
             config=_as_dict(resolved),
             seed=config.seed,
             versions=_versions(),
@@ -200,7 +208,7 @@ def _report(
                 "runtime": after.runtime,
                 "fingerprint": device,
             },
-            data={"name": data.name, "hash": data.data_hash, "split_sizes": data.split_sizes},
+            data=facts,
             metric=METRIC,
             stop_reason=stopping.stop_reason,
             artifacts={

@@ -79,7 +79,10 @@ def collect(sweep_dir: str | Path) -> Sweep:
             f"sweep_dir must hold runs with a {REPORT_NAME}, got {sweep_dir} ({reasons}); "
             "give the directory that `lightning-cost fit -m` printed"
         )
-    settings = differences({run: report["config"] for run, report in reports.items()})
+    configs = {run: dict(report["config"]) for run, report in reports.items()}
+    for config in configs.values():
+        config.pop("run_dir", None)  # differs by nature
+    settings = differences(configs)
     rows = tuple(_row(run, report, settings[run]) for run, report in reports.items())
     return Sweep(rows=rows, unreadable=unreadable)
 

@@ -1,16 +1,14 @@
 """ONNX Runtime on the CPU."""
 
 import importlib.util
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from typing_extensions import override
 
 from lightning_cost.cost.forward import Example
-from lightning_cost.runtime.onnx_file import feed, is_export_available, write_onnx
+from lightning_cost.runtime.onnx_file import feed, is_export_available
 from lightning_cost.runtime.session import (
     Arrays,
     FileRuntime,
@@ -30,13 +28,6 @@ class OnnxRuntime(FileRuntime):
     @override
     def is_available(cls) -> bool:
         return is_export_available() and importlib.util.find_spec("onnxruntime") is not None
-
-    @override
-    def load(self, network: nn.Module, example: Example, *, num_threads: int) -> Session:
-        check_num_threads(num_threads)
-        with tempfile.TemporaryDirectory() as folder:
-            path = write_onnx(network, example, Path(folder) / "model.onnx")
-            return self.open(path, num_threads=num_threads)
 
     @override
     def open(self, path: str | Path, *, num_threads: int) -> Session:

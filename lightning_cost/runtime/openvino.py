@@ -1,16 +1,14 @@
 """OpenVINO on the CPU."""
 
 import importlib.util
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from typing_extensions import override
 
 from lightning_cost.cost.forward import Example, batch_size_of
-from lightning_cost.runtime.onnx_file import feed, is_export_available, write_onnx
+from lightning_cost.runtime.onnx_file import feed, is_export_available
 from lightning_cost.runtime.session import (
     Arrays,
     FileRuntime,
@@ -39,12 +37,9 @@ class OpenVinoRuntime(FileRuntime):
         return is_export_available() and importlib.util.find_spec("openvino") is not None
 
     @override
-    def load(self, network: nn.Module, example: Example, *, num_threads: int) -> Session:
-        """A session for exactly the batch size of ``example``; see :meth:`Runtime.load`."""
-        check_num_threads(num_threads)
-        with tempfile.TemporaryDirectory() as folder:
-            path = write_onnx(network, example, Path(folder) / "model.onnx")
-            return self.open(path, num_threads=num_threads, batch_size=batch_size_of(example))
+    def open_for(self, path: str | Path, example: Example, *, num_threads: int) -> Session:
+        """As :meth:`open`, for exactly the batch size of ``example``: some percent faster."""
+        return self.open(path, num_threads=num_threads, batch_size=batch_size_of(example))
 
     @override
     def open(self, path: str | Path, *, num_threads: int, batch_size: int | None = None) -> Session:

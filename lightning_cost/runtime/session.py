@@ -1,5 +1,6 @@
 """The contract of every runtime: load a deployed network, run it, close it."""
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from torch import nn
-from typing_extensions import Self
+from typing_extensions import Self, override
 
 from lightning_cost.cost.forward import Example
+from lightning_cost.runtime.onnx_file import write_onnx
 
 Arrays = tuple[npt.NDArray[Any], ...]
 
@@ -99,6 +101,21 @@ class FileRuntime(Runtime):
         Raises:
             ValueError: If ``num_threads`` is not positive, or there is no such file.
         """
+
+    def open_for(self, path: str | Path, example: Example, *, num_threads: int) -> Session:
+        """As :meth:`open`, for inputs shaped as ``example``; may be faster, and may take no others.
+
+        Raises:
+            ValueError: If ``num_threads`` is not positive, or there is no such file.
+        """
+        return self.open(path, num_threads=num_threads)
+
+    @override
+    def load(self, network: nn.Module, example: Example, *, num_threads: int) -> Session:
+        check_num_threads(num_threads)
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_onnx(network, example, Path(folder) / "model.onnx")
+            return self.open_for(path, example, num_threads=num_threads)
 
 
 def check_file(path: str | Path) -> str:

@@ -28,7 +28,7 @@ def test_demo_installs_torch_by_itself_before_the_rest(tmp_path):
         rf"-m venv {tmp_path}/venv",
         rf"pip install -q +{re.escape(torch_pin)}\n",
         r"pip install -q +-c constraints\.txt -e '\.\[deploy\]'\n",
-        rf"{tmp_path}/venv/bin/lightning-cost fit\n",
+        rf"{tmp_path}/venv/bin/lightning-cost fit model.width=32\n",
     ]
     assert re.search(".*".join(steps), output, re.DOTALL)
     assert output.count("pip install") == 2

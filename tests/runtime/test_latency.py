@@ -3,10 +3,11 @@ import torch
 from torch import nn
 
 from lightning_cost.cost.measurement import Method
-from lightning_cost.runtime import latency
-from lightning_cost.runtime.contract import installed_runtimes
+from lightning_cost.runtime import latency, session
+from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
 from lightning_cost.runtime.device import cpu_name
-from lightning_cost.runtime.latency import measure_latency
+from lightning_cost.runtime.latency import measure_latencies, measure_latency
+from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.session import Runtime, Session
 from lightning_cost.runtime.timing import TimingSettings
 
@@ -36,6 +37,11 @@ class Recorded(Runtime, Session):
 
     def close(self):
         self.log.append("close")
+
+
+class FixedBatch(nn.Module):
+    def forward(self, x):
+        return x.view(2, 3)
 
 
 @pytest.fixture
@@ -93,6 +99,41 @@ def test_the_device_is_waited_for_after_every_run(log, monkeypatch):
         nn.Identity(), torch.zeros(1, 1), runtime="recorded", num_threads=1, settings=FEW
     )
     assert log[1:-1] == ["run", "cpu"] * ((len(log) - 2) // 2)
+
+
+def test_one_export_serves_every_runtime_that_runs_files(monkeypatch):
+    exports = []
+
+    def write(network, example, path):
+        exports.append(path)
+        return write_onnx(network, example, path)
+
+    for module in (latency, session):
+        monkeypatch.setattr(module, "write_onnx", write)
+    found = measure_latencies(
+        nn.Linear(2, 2).eval(),
+        torch.zeros(3, 2),
+        runtimes=["eager", *DEPLOYABLE],
+        num_threads=1,
+        settings=FEW,
+    )
+    assert list(found.measured) == ["eager", *DEPLOYABLE]
+    assert {measured.batch_size for measured in found.measured.values()} == {3}
+    assert not found.failures
+    assert len(exports) == 1
+    assert not exports[0].exists()
+
+
+def test_a_runtime_that_fails_does_not_keep_the_others_from_it():
+    found = measure_latencies(
+        FixedBatch().eval(),
+        torch.zeros(2, 3),
+        runtimes=["openvino", "eager"],
+        num_threads=1,
+        settings=FEW,
+    )
+    assert list(found.measured) == ["eager"]
+    assert "must export to ONNX with a dynamic batch axis" in str(found.failures["openvino"])
 
 
 def test_only_eager_leaves_the_cpu():

@@ -1,0 +1,370 @@
+"""The command line from the outside: words in, exit code, printed lines and files out."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lightning_cost import cli
+from lightning_cost.hardware.catalogue import conf_dir, known_hardware
+from lightning_cost.network.checkpoint import load_compressed
+from lightning_cost.report.schema import load_schema
+from lightning_cost.zoo.resnet import resnet8
+
+QUICK = [
+    "hardware=raspberry_pi_4",
+    "model=resnet8",
+    "model.width=4",
+    "data.search_ratio=0.3",
+    "data.val_ratio=0.3",
+    "trainer=quick",
+    "compress=prune",
+    "compress.channels.multiple=2",
+    "compress.schedule.warmup_epochs=1",
+    "compress.schedule.num_steps=1",
+    "compress.schedule.recover_epochs=1",
+    "compress.search.num_candidates=2",
+    "compress.search.calibration_samples=64",
+    "compress.search.search_samples=64",
+]
+QUANTIZED = ["compress=prune_quantize", "compress.quantize_epochs=1"]
+# Lightning's word on an epoch that is resumed in its middle with a plain DataLoader
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You're resuming from a checkpoint that ended before"
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch, tmp_path_factory):
+    """A run sets the threads and the random state of the process, and writes below ``runs/``."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, handler)
+
+
+def fit(*words: str) -> int:
+    options = [word for word in words if word.startswith("-")]
+    return cli.main(["fit", *options, *QUICK, *(word for word in words if word not in options)])
+
+
+def refused(capsys, *words: str) -> str:
+    """What is said of bad input; nothing may be trained."""
+    assert fit(*words) == cli.BAD_INPUT
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def kept_run(tmp_path_factory):
+    """One run that keeps its budget: its directory and what it printed."""
+    import contextlib
+    import io
+
+    run_dir = tmp_path_factory.mktemp("kept") / "run"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
+        assert fit(*QUANTIZED, f"run_dir={run_dir}") == cli.KEPT
+    return run_dir, printed.getvalue()
+
+
+def test_the_last_line_is_the_run_directory(kept_run):
+    run_dir, printed = kept_run
+    lines = printed.splitlines()
+    assert lines[-1] == str(run_dir)
+    assert lines[-2] == f"report: {run_dir / 'report.html'}"
+
+
+def test_the_run_directory_holds_what_is_promised(kept_run):
+    run_dir, _ = kept_run
+    report = json.loads((run_dir / "report.json").read_text())
+    jsonschema.validate(report, load_schema())
+    assert all(limit["kept"] for limit in report["budget"].values())
+    assert report["stop_reason"].startswith("model budget kept")
+    assert [phase["name"] for phase in report["phases"]] == ["warmup", "recover", "quantize"]
+    assert report["config"] == OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
+    assert "</html>" in (run_dir / "report.html").read_text()
+    for name in report["artifacts"].values():
+        assert (run_dir / name).stat().st_size > 0
+
+
+def test_the_checkpoint_is_the_delivered_network(kept_run):
+    run_dir, _ = kept_run
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = load_compressed(resnet8(width=4, in_channels=1), run_dir / "final.ckpt")
+    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(run_dir / "model.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    with torch.no_grad():
+        expected = network(images)
+    agreement = (torch.from_numpy(found).argmax(1) == expected.argmax(1)).float().mean()
+    assert agreement > 0.95
+
+
+def test_report_writes_the_page_anew(kept_run, capsys):
+    run_dir, _ = kept_run
+    page = (run_dir / "report.html").read_text()
+    (run_dir / "report.html").unlink()
+    assert cli.main(["report", str(run_dir)]) == cli.KEPT
+    assert capsys.readouterr().out.strip() == str(run_dir / "report.html")
+    assert (run_dir / "report.html").read_text() == page
+
+
+def test_report_of_a_directory_without_runs(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path)]) == cli.BAD_INPUT
+    assert "sweep_dir must hold runs with a report.json" in capsys.readouterr().err
+
+
+def test_a_broken_limit_is_exit_code_3(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert fit("training.flops=1", f"run_dir={run_dir}") == cli.BROKEN
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == str(run_dir)
+    assert any(line.startswith("limit broken: macs must be <=") for line in printed)
+    report = json.loads((run_dir / "report.json").read_text())
+    jsonschema.validate(report, load_schema())
+    assert not report["budget"]["macs"]["kept"]
+    assert report["stop_reason"].startswith("training budget spent: flops")
+
+
+def test_a_sweep_ends_in_one_table_and_page(tmp_path, capsys):
+    words = ["-m", "budget.macs=70%,40%", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*words) == cli.KEPT
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == str(tmp_path)
+    rows = json.loads((tmp_path / "pareto.json").read_text())["runs"]
+    assert [row["settings"]["budget.macs"] for row in rows] == ["70%", "40%"]
+    for row in rows:
+        assert row["run"] in printed
+    assert "</html>" in (tmp_path / "pareto.html").read_text()
+
+
+def test_a_sweep_in_which_every_run_is_refused(tmp_path, capsys):
+    words = ["-m", "budget.macs=-1,-2", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*words) == cli.BAD_INPUT
+    captured = capsys.readouterr()
+    assert captured.err.count("macs must be > 0 and finite") == 2
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
+    from lightning_cost.zoo.classifier import ImageClassifier
+
+    run_dir = tmp_path / "run"
+    step = ImageClassifier.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassifier, "training_step", interrupted)
+        assert fit(f"run_dir={run_dir}") == cli.INTERRUPTED
+    assert (run_dir / "interrupted.ckpt").exists()
+    assert f"resume={run_dir}" in capsys.readouterr().err
+
+    # of the first command line only single settings are changed
+    words = ["fit", f"resume={run_dir}", "trainer.progress_bar=false"]
+    assert cli.main(words) == cli.KEPT
+    assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
+    report = json.loads((run_dir / "report.json").read_text())
+    assert [row["epoch"] for row in report["history"]] == [0, 1]
+    assert report["config"]["model"]["width"] == 4
+
+
+def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_cost.zoo.classifier.ImageClassifier.training_step", interrupted)
+    words = ["-m", "budget.macs=70%,40%", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*words) == cli.INTERRUPTED
+    assert f"resume={tmp_path / '0'}" in capsys.readouterr().err
+    assert not (tmp_path / "1").exists()
+
+
+def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, capsys):
+    run_dir, _ = kept_run
+    for folder, message in (
+        (tmp_path / "nowhere", r"resume must be the directory of an interrupted run, got .* config"),
+        (run_dir, "with a finished run; it must hold interrupted.ckpt or last.ckpt"),
+        (_copied(run_dir, tmp_path / "empty", "config.yaml"), "with no checkpoint"),
+    ):
+        assert cli.main(["fit", f"resume={folder}"]) == cli.BAD_INPUT
+        assert _matches(message, capsys.readouterr().err)
+
+
+def test_resume_with_a_whole_group(kept_run, capsys):
+    run_dir, _ = kept_run
+    assert cli.main(["fit", f"resume={run_dir}", "trainer=quick"]) == cli.BAD_INPUT
+    assert "single settings can be changed, got the whole of trainer=quick" in (
+        capsys.readouterr().err
+    )
+
+
+def test_resume_of_a_run_of_another_architecture(kept_run, tmp_path, capsys):
+    run_dir, _ = kept_run
+    left = _copied(run_dir, tmp_path / "left", "config.yaml", "last.ckpt")
+    assert cli.main(["fit", f"resume={left}", "model.width=8"]) == cli.BAD_INPUT
+    message = r"network must have 4 out channels at 'stem.conv', got Conv2d with 8"
+    assert _matches(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["budget.macs=5 parsecs"], r"macs must be in a known unit .* got '5 parsecs'"),
+        (["budget.macs=-1"], r"macs must be > 0 and finite, got -1; leave it out"),
+        (["budget.macs=0"], r"macs must be > 0 and finite, got 0"),
+        (["budget.macs=nan"], r"macs must be > 0 and finite, got nan"),
+        (["training.wall_clock_s=50%"], r"wall_clock_s must be absolute in a training budget"),
+        (["budget.mac=1"], r"Key 'mac' not in 'ModelBudget'"),
+        (["model.widht=8"], r"Key 'widht' is not in struct"),
+        (["trainer.learningrate=1"], r"Key 'learningrate' not in 'TrainerSettings'"),
+        (["budget=none"], r"budget must limit something, got none"),
+        (["runtime=abacus", "hardware=local"], r"runtime must be one of .*onnx.*, got 'abacus'"),
+        (["compress.quantize=int3"], r"scheme must be .*int8.*, got 'int3'"),
+        (["compress.quantize=null", "compress.prune=false"], r"compress must prune, quantize or"),
+        (["budget.usd_per_million=1"], r"price_usd_per_hour of hardware 'raspberry_pi_4' must be"),
+        (
+            ["data=fashion_mnist", "data.source.folder=/nonexistent"],
+            r"/nonexistent must hold Fashion-MNIST's .* Debian package dataset-fashion-mnist",
+        ),
+        (["data.source=imagenet"], r"source must be one of cifar10, digits, fashion_mnist, got"),
+        (["model.in_channels=3"], r"model must take the data's images of shape \[1, 8, 8\], got"),
+        (["model._target_=nowhere.Net"], r"Error locating target 'nowhere.Net'"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, words, message):
+    run_dir = tmp_path / "run"
+    said = refused(capsys, f"run_dir={run_dir}", *words)
+    assert _matches(message, said)
+    assert "Traceback" not in said
+    assert not run_dir.exists()
+
+
+def test_unknown_hardware_lists_the_known(capsys):
+    said = refused(capsys, "hardware=abacus")
+    for name in known_hardware():
+        assert name in said
+
+
+def test_a_budget_out_of_reach_names_the_nearest(tmp_path, capsys):
+    said = refused(capsys, "budget.macs=1", f"run_dir={tmp_path / 'run'}")
+    assert _matches(r"macs <= 1 MAC \(nearest reachable: \d+ MAC\)", said)
+    assert list(tmp_path.rglob("*.ckpt")) == []
+
+
+def test_missing_torchvision_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.datasets", None)
+    said = refused(capsys, "data=cifar10", f"run_dir={tmp_path / 'run'}")
+    assert "pip install 'lightning-cost[vision]'" in said
+
+
+def test_a_run_directory_that_exists(tmp_path, capsys):
+    (tmp_path / "precious.txt").write_text("keep me")
+    said = refused(capsys, f"run_dir={tmp_path}")
+    assert "run_dir must be new or empty" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_directory_that_cannot_be_written_to(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "run_dir must be writable" in refused(capsys, f"run_dir={tmp_path / 'file' / 'run'}")
+
+
+def test_no_verb_and_an_unknown_one(capsys):
+    assert cli.main([]) == cli.BAD_INPUT
+    assert cli.main(["prune"]) == cli.BAD_INPUT
+    assert cli.main(["report"]) == cli.BAD_INPUT
+    assert capsys.readouterr().err.count("usage: lightning-cost fit") == 3
+    assert cli.main(["--help"]) == 0
+
+
+def test_a_network_and_data_of_ones_own(tmp_path, capsys, monkeypatch):
+    for group, target in (("model", "own_parts.Net"), ("data", "own_parts.Blobs")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(f"_target_: {target}\nsize: 6\n")
+    (tmp_path / "own_parts.py").write_text(_OWN_PARTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    quick = [word for word in QUICK if not word.startswith(("model", "data"))]
+    run_dir = tmp_path / "run"
+    words = [f"--config-dir={tmp_path}", *quick, "model=mine", "data=mine", f"run_dir={run_dir}"]
+    with pytest.warns(UserWarning, match="the ranking is learned on a part of the training data"):
+        assert cli.main(["fit", *words]) == cli.KEPT
+    report = json.loads((run_dir / "report.json").read_text())
+    jsonschema.validate(report, load_schema())
+    assert report["title"] == "Net on Blobs"
+    assert report["data"] == {"name": "Blobs", "hash": None, "split_sizes": {"train": 64, "val": 8}}
+    assert set(report["final"]["metrics"]) == {"val/accuracy"}
+
+
+def test_the_seed_decides_the_initial_weights():
+    cli.register_schemas()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        same = [cli.to_run_config(compose("fit", [*QUICK, "seed=3"])) for _ in range(2)]
+        other = cli.to_run_config(compose("fit", [*QUICK, "seed=4"]))
+    first, again, changed = (cli.build(config)[0].state_dict() for config in (*same, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], changed[name]) for name in first)
+
+
+_OWN_PARTS = '''
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Net(nn.Sequential):
+    def __init__(self, size):
+        super().__init__(
+            nn.Conv2d(2, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * size * size, 3),
+        )
+
+
+class Blobs(pl.LightningDataModule):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def setup(self, stage):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(72, 2, self.size, self.size, generator=generator)
+        labels = torch.arange(72) % 3
+        self.parts = torch.utils.data.random_split(TensorDataset(images, labels), [64, 8])
+
+    def train_dataloader(self):
+        return DataLoader(self.parts[0], batch_size=16)
+
+    def val_dataloader(self):
+        return DataLoader(self.parts[1], batch_size=8)
+'''
+
+
+def _copied(run_dir: Path, folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for name in names:
+        shutil.copy(run_dir / name, folder / name)
+    return folder
+
+
+def _matches(pattern: str, text: str) -> bool:
+    with pytest.raises(ValueError, match=pattern):
+        raise ValueError(text)
+    return True
