@@ -1,7 +1,7 @@
 """The callback that follows what the network costs and what the run has used."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -18,7 +18,7 @@ from lightning_cost.monitor.spend import Spend, SpendMeter
 from lightning_cost.monitor.tracker import CostTracker
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
-from lightning_cost.network.lineage import Change, lineage_of
+from lightning_cost.network.lineage import Change, lineage_of, start_lineage
 from lightning_cost.network.participants import (
     SpendsCompute,
     StructuralCallback,
@@ -74,6 +74,7 @@ class CostMonitor(Callback):
         self._lineage: tuple[Change, ...] | None = None
         self._network: nn.Module | None = None
         self._spenders: list[SpendsCompute] = []
+        self._world_size = 1
 
     @property
     def dense(self) -> Cost | None:
@@ -114,6 +115,7 @@ class CostMonitor(Callback):
             entry for entry in callbacks_of(trainer) if isinstance(entry, SpendsCompute)
         ]
         _, self._network = find_network(pl_module, self.network)
+        self._world_size = trainer.world_size
         self.meter.num_machines = trainer.num_nodes
         self.meter.start()
 
@@ -159,7 +161,7 @@ class CostMonitor(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.meter.add_samples(_num_samples(batch) * trainer.world_size)
+        self.meter.add_samples(_num_samples(batch) * self._world_size)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -200,7 +202,7 @@ class CostMonitor(Callback):
     def _follow(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         """Measure the network if its structure changed, on rank 0 for all; whether it did."""
         _, network = find_network(pl_module, self.network)
-        self._network, self._lineage = network, lineage_of(network)
+        self._network, self._lineage = network, start_lineage(network)
 
         def measured() -> Cost:
             found: tuple[Cost, float] = ({}, 0)
@@ -276,8 +278,15 @@ def _num_samples(batch: Any) -> int:
 def _first_dimension(value: Any) -> int | None:
     if isinstance(value, Tensor):
         return value.shape[0] if value.dim() > 0 else None
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if not isinstance(value, (list, tuple)):
+    # runs after every step, when little of it is in the cache: the usual forms first
+    if isinstance(value, (list, tuple)):
+        entries: Iterable[Any] = value
+    elif isinstance(value, Mapping):
+        entries = value.values()
+    else:
         return None
-    return next((size for size in map(_first_dimension, value) if size is not None), None)
+    for entry in entries:
+        size = _first_dimension(entry)
+        if size is not None:
+            return size
+    return None

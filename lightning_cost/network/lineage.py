@@ -77,6 +77,17 @@ def apply_change(network: nn.Module, change: Change) -> list[ParameterSwap]:
     return swaps
 
 
+def start_lineage(network: nn.Module) -> tuple[Change, ...]:
+    """Write down that ``network`` has had no change so far, unless it has; its lineage.
+
+    :func:`lineage_of` then takes a fraction of a microsecond instead of several: a module that lacks
+    an attribute is slow to say so.
+    """
+    lineage = lineage_of(network)
+    setattr(network, _ATTRIBUTE, lineage)
+    return lineage
+
+
 def lineage_to_list(lineage: Sequence[Change]) -> list[dict[str, Any]]:
     """A lineage as JSON-compatible data."""
     return [{"kind": change.kind, **change.to_dict()} for change in lineage]

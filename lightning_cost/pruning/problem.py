@@ -60,8 +60,16 @@ class PruningProblem:
 
         Raises:
             UntraceableNetworkError: If its channels cannot be followed; names the module.
+            ValueError: If there is no channel that may go; names what is left alone, and why.
         """
         grouping = channel_groups(network, example, exclude=rules.exclude)
+        if not grouping.groups:
+            reasons = [f"{name}: {reason}" for name, reason in grouping.left_alone.items()]
+            raise ValueError(
+                "network must have channels that can be removed, got none "
+                f"({'; '.join(reasons) or 'no convolution or linear layer'}); exclude less, or "
+                "leave pruning out"
+            )
         pricer = WidthPricer.from_network(network, example, grouping, preview)
         return cls(
             network=network,

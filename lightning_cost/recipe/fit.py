@@ -36,6 +36,7 @@ from lightning_cost.recipe.run_dir import (
     ONNX_NAME,
     checkpoint_to_resume,
     create_run_dir,
+    new_logs_name,
 )
 from lightning_cost.report.document import RunFacts, Stage, build_report
 from lightning_cost.report.files import save_report, write_text
@@ -154,7 +155,7 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> pl.
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=config.compress.num_epochs,
         callbacks=[*callbacks, last],
-        logger=CSVLogger(run_dir, name="", version="logs"),
+        logger=CSVLogger(run_dir, name="", version=new_logs_name(run_dir)),
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         log_every_n_steps=10,

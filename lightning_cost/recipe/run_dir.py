@@ -52,3 +52,9 @@ def checkpoint_to_resume(path: str | Path) -> Path:
             f"{found}; it must hold {INTERRUPTED_NAME} or {LAST_NAME} and no {FINAL_NAME}"
         )
     return left[-1]
+
+
+def new_logs_name(run_dir: Path) -> str:
+    """A name for the logs that no earlier part of the run has used, so that none is overwritten."""
+    num_parts = sum(1 for _ in run_dir.glob("logs*"))
+    return f"logs_{num_parts + 1}" if num_parts else "logs"
