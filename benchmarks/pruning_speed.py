@@ -1,8 +1,9 @@
 """Seconds and memory of pruning a network of ResNet-50's size, and widths priced per second.
 
 The network is written here, so that torchvision is not needed. Each figure is of a process of its
-own. The memory ratio is (network + growth of the peak resident size) / network; what the first
-forward pass of any network takes (libraries, work space) is not part of the growth.
+own; seconds are of CPU time: with one thread, those of a machine with nothing else to do. The
+memory ratio is (network + growth of the peak resident size) / network; what the first forward pass
+of any network takes (libraries, work space) is not part of the growth.
 """
 
 import argparse
@@ -104,9 +105,9 @@ def prune(seed: int) -> dict[str, Any]:
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], T]) -> T:
-        start = time.perf_counter()
+        start = time.process_time()
         result = work()
-        seconds[name] = time.perf_counter() - start
+        seconds[name] = time.process_time() - start
         return result
 
     grouping = timed("graph", lambda: channel_groups(network, example))
@@ -133,14 +134,14 @@ def price(seed: int) -> dict[str, Any]:
     example = torch.randn(EXAMPLE)
     network = resnet50()
     grouping = channel_groups(network, example)
-    start = time.perf_counter()
+    start = time.process_time()
     pricer = WidthPricer.from_network(network, example, grouping)
-    prepare_s = time.perf_counter() - start
+    prepare_s = time.process_time() - start
     totals = list(grouping.num_channels.values())
     widths = np.random.default_rng(seed).integers(1, totals, (200_000, len(totals)), endpoint=True)
-    start = time.perf_counter()
+    start = time.process_time()
     costs = pricer.price(widths)
-    per_second = len(widths) / (time.perf_counter() - start)
+    per_second = len(widths) / (time.process_time() - start)
     assert len(costs[Resource.macs]) == len(widths)
     return {
         "case": "price",

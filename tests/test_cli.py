@@ -141,7 +141,7 @@ def test_a_sweep_ends_in_one_table_and_page(tmp_path, capsys):
     assert fit(*words) == cli.KEPT
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(tmp_path)
-    rows = json.loads((tmp_path / "pareto.json").read_text())["runs"]
+    rows = json.loads((tmp_path / "pareto.json").read_text())["rows"]
     assert [row["settings"]["budget.macs"] for row in rows] == ["70%", "40%"]
     for row in rows:
         assert row["run"] in printed

@@ -42,7 +42,9 @@ def _first_inputs(trainer: pl.Trainer) -> Any:
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()
     with torch.random.fork_rng(devices=[]):
-        batch = next(iter(trainer.train_dataloader or ()), None)
+        # no `or`: the truth of a loader is its length, which iterable data does not have
+        loader = trainer.train_dataloader
+        batch = next(iter(() if loader is None else loader), None)
     if batch is None:
         raise ValueError(
             "the training data must hold at least one batch, got none; "

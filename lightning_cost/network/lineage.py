@@ -78,10 +78,14 @@ def apply_change(network: nn.Module, change: Change) -> list[ParameterSwap]:
 
 
 def start_lineage(network: nn.Module) -> tuple[Change, ...]:
-    """Write down that ``network`` has had no change so far, unless it has; its lineage.
+    """The lineage of ``network``, written down on it even if it is empty.
 
-    :func:`lineage_of` then takes a fraction of a microsecond instead of several: a module that lacks
-    an attribute is slow to say so.
+    :func:`lineage_of` is slow otherwise, as a module is slow to tell that it lacks an attribute:
+    for whoever asks at every step of a training.
+
+    >>> network = nn.Linear(1, 1)
+    >>> start_lineage(network) is lineage_of(network)
+    True
     """
     lineage = lineage_of(network)
     setattr(network, _ATTRIBUTE, lineage)

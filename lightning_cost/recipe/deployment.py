@@ -125,6 +125,19 @@ def latency_by_runtime(
     }
 
 
+def require_file_runtime() -> None:
+    """Refuse, before training, a machine on which the exported file could not be run.
+
+    Raises:
+        ValueError: If no runtime that reads ONNX files is installed.
+    """
+    if not set(DEPLOYABLE) & set(installed_runtimes()):
+        raise ValueError(
+            f"deployment needs one of {', '.join(DEPLOYABLE)}, got none installed; "
+            "pip install 'lightning-cost[deploy]', or use the callbacks without a deployment"
+        )
+
+
 def _file_runtime(fastest: str | None) -> str:
     """The runtime to check the file on: the target's where it reads files."""
     installed = [name for name in DEPLOYABLE if name in installed_runtimes()]

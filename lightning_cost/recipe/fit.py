@@ -26,7 +26,7 @@ from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.console import without_advice
 from lightning_cost.recipe.data import batches_of, facts_of, first_images, num_classes_of
 from lightning_cost.recipe.dense import DenseSnapshot
-from lightning_cost.recipe.deployment import deliver, latency_by_runtime
+from lightning_cost.recipe.deployment import deliver, latency_by_runtime, require_file_runtime
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
@@ -86,6 +86,7 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
         raise ValueError("budget must limit something, got none; set for example budget.macs=50%")
     if config.hardware.is_local and config.hardware.runtime not in (None, AUTO):
         get_runtime(str(config.hardware.runtime), precision=config.hardware.precision)
+    require_file_runtime()
     callbacks = callbacks_for(config)
     num_classes = num_classes_of(network, first_images(data))
     if config.resume is None:

@@ -11,7 +11,9 @@ from tests.integration import setting
 
 
 def saving(folder):
-    return ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1)
+    return ModelCheckpoint(
+        dirpath=folder, filename="{epoch}", save_top_k=-1, enable_version_counter=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,22 @@ def test_resumed_from_any_epoch_the_run_ends_bit_identically(whole_run, tmp_path
         assert torch.equal(ours, theirs)
     assert again[1].ranking == callbacks[1].ranking
     assert again[-1].stop_reason == callbacks[-1].stop_reason
+
+
+@pytest.mark.parametrize("epoch", [3, 6])
+def test_mixed_precision_resumes_bit_identically(tmp_path, epoch):
+    ends = []
+    for checkpoint in (None, tmp_path / f"epoch={epoch}.ckpt"):
+        module = setting.module()
+        trainer = setting.trainer(
+            tmp_path,
+            [*setting.callbacks(), saving(tmp_path)],
+            enable_checkpointing=True,
+            precision="bf16-mixed",
+        )
+        trainer.fit(module, datamodule=setting.data(), ckpt_path=checkpoint)
+        ends.append(module.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
 def test_the_run_went_through_every_phase(whole_run):

@@ -1,0 +1,172 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cost.cost.forward import run_forward
+from lightning_cost.network.example import capture_example
+
+IMAGES = torch.arange(24.0).reshape(6, 4)
+LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
+
+
+class Module(pl.LightningModule):
+    """Doubles its inputs before they enter the network."""
+
+    def __init__(self, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.network = nn.Linear(4, 2) if network is None else network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.network(2 * inputs)
+
+    def training_step(self, batch, batch_idx):
+        inputs, labels = batch
+        return nn.functional.cross_entropy(self(inputs), labels)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Capture(pl.Callback):
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+
+    def on_fit_start(self, trainer, pl_module):
+        self.example = capture_example(trainer, pl_module, self.path)
+
+
+def fit(module: pl.LightningModule, loader, *callbacks: pl.Callback) -> None:
+    pl.Trainer(
+        max_epochs=1,
+        limit_train_batches=2,
+        accelerator="cpu",
+        devices=1,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, loader)
+
+
+def captured(module: pl.LightningModule, loader, path: str | None = None) -> Capture:
+    capture = Capture(path)
+    fit(module, loader, capture)
+    return capture
+
+
+def pairs(**options) -> DataLoader:
+    return DataLoader(TensorDataset(IMAGES, LABELS), batch_size=3, **options)
+
+
+def test_it_is_one_sample_as_it_enters_the_network():
+    assert torch.equal(captured(Module(), pairs()).example, 2 * IMAGES[:1])
+
+
+def test_training_in_random_order_is_the_same_with_and_without_it():
+    trained = []
+    for callbacks in ((), (Capture(),)):
+        torch.manual_seed(0)
+        module = Module()
+        fit(module, pairs(shuffle=True), *callbacks)
+        trained.append(module.network.weight.detach())
+    assert torch.equal(*trained)
+
+
+def test_network_and_modes_are_left_as_they_were():
+    class Check(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            pl_module.network[0].eval()
+            before = {name: value.clone() for name, value in pl_module.state_dict().items()}
+            capture_example(trainer, pl_module)
+            assert all(
+                torch.equal(before[name], value) for name, value in pl_module.state_dict().items()
+            )
+            assert [part.training for part in pl_module.network.modules()] == [True, False, True]
+            assert not pl_module.network._forward_pre_hooks
+            self.is_checked = True
+
+    check = Check()
+    fit(Module(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))), pairs(), check)
+    assert check.is_checked
+
+
+def test_example_input_array_goes_first():
+    module = Module()
+    module.example_input_array = torch.ones(5, 4)
+    assert torch.equal(captured(module, pairs()).example, torch.full((1, 4), 2.0))
+
+
+def test_keyword_arguments_come_as_a_dict():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, images, scale=1.0):
+            return self.layer(images) * scale
+
+    class Calls(Module):
+        def forward(self, inputs):
+            return self.network(inputs, scale=3.0)
+
+    module = Calls(Named())
+    example = captured(module, pairs()).example
+    assert set(example) == {"images", "scale"}
+    assert torch.equal(example["images"], IMAGES[:1])
+    assert run_forward(module.network, example).shape == (1, 2)
+
+
+def test_several_arguments_come_as_a_tuple():
+    class Calls(Module):
+        def forward(self, inputs):
+            return self.network(inputs, 3 * inputs)
+
+    module = Calls(nn.Bilinear(4, 4, 2))
+    first, second = captured(module, pairs()).example
+    assert torch.equal(first, IMAGES[:1])
+    assert torch.equal(second, 3 * IMAGES[:1])
+
+
+def test_a_module_without_forward_gives_the_batch_itself():
+    class Bare(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Linear(4, 2)
+
+        def training_step(self, batch, batch_idx):
+            return self.network(batch[0]).sum()
+
+        configure_optimizers = Module.configure_optimizers
+
+    assert torch.equal(captured(Bare(), pairs()).example, IMAGES[:1])
+
+
+def test_the_whole_module_takes_the_batch_itself():
+    assert torch.equal(captured(Module(), pairs(), "self").example, IMAGES[:1])
+
+
+def test_dict_batches():
+    class Dicts(Module):
+        def forward(self, inputs, labels):
+            return self.network(inputs)
+
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(**batch), batch["labels"])
+
+    rows = [
+        {"inputs": image, "labels": label} for image, label in zip(IMAGES, LABELS, strict=True)
+    ]
+    example = captured(Dicts(), DataLoader(rows, batch_size=3)).example
+    assert torch.equal(example, IMAGES[:1])
+
+
+def test_data_without_a_batch():
+    class Empty(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(ValueError, match="training data must hold at least one batch, got none"):
+        captured(Module(), DataLoader(Empty(), batch_size=3))
