@@ -104,6 +104,8 @@ def _fit(overrides: list[str]) -> int:
     exit_codes: list[int] = []
 
     def job(composed: DictConfig) -> None:
+        # Lightning starts further ranks by this process's own words
+        hydras, sys.argv = sys.argv, [argv[0], "fit", *overrides]
         try:
             exit_codes.append(_fit_one(composed))
         except (ValueError, OSError, ImportError, HydraException) as error:
@@ -114,10 +116,13 @@ def _fit(overrides: list[str]) -> int:
             print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
             exit_codes.append(INTERRUPTED)
             raise
+        finally:
+            sys.argv = hydras
 
+    argv = sys.argv
     register_schemas()
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="fit")
-    argv, sys.argv = sys.argv, ["lightning-cost fit", *overrides]
+    sys.argv = ["lightning-cost fit", *overrides]
     try:
         application(job)()
     except SystemExit as stop:
@@ -135,6 +140,11 @@ def _fit_one(composed: DictConfig) -> int:
     if job.mode == RunMode.MULTIRUN:
         composed.run_dir = job.runtime.output_dir
     config = to_run_config(composed)
+    if job.mode == RunMode.MULTIRUN and config.trainer.devices != 1:
+        raise ValueError(
+            f"trainer.devices must be 1 in a sweep, got {config.trainer.devices}, as each further "
+            "rank would sweep anew; start one run for each setting"
+        )
     network, data = build(config)
     resolved = OmegaConf.to_yaml(composed, resolve=True)
     return KEPT if fit(config, network, data, resolved) else BROKEN

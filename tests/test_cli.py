@@ -1,8 +1,12 @@
 """The command line from the outside: words in, exit code, printed lines and files out."""
 
+import contextlib
+import io
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +19,7 @@ from lightning_cost import cli
 from lightning_cost.hardware.catalogue import conf_dir, known_hardware
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.report.schema import load_schema
+from lightning_cost.zoo.classifier import ImageClassifier
 from lightning_cost.zoo.resnet import resnet8
 
 QUICK = [
@@ -67,9 +72,6 @@ def refused(capsys, *words: str) -> str:
 @pytest.fixture(scope="module")
 def kept_run(tmp_path_factory):
     """One run that keeps its budget: its directory and what it printed."""
-    import contextlib
-    import io
-
     run_dir = tmp_path_factory.mktemp("kept") / "run"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
@@ -88,6 +90,7 @@ def test_the_run_directory_holds_what_is_promised(kept_run):
     run_dir, _ = kept_run
     report = json.loads((run_dir / "report.json").read_text())
     jsonschema.validate(report, load_schema())
+    assert report["command"].startswith("lightning-cost fit hardware=raspberry_pi_4 model=resnet8")
     assert all(limit["kept"] for limit in report["budget"].values())
     assert report["stop_reason"].startswith("model budget kept")
     assert [phase["name"] for phase in report["phases"]] == ["warmup", "recover", "quantize"]
@@ -156,9 +159,31 @@ def test_a_sweep_in_which_every_run_is_refused(tmp_path, capsys):
     assert "Traceback" not in captured.err + captured.out
 
 
-def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
-    from lightning_cost.zoo.classifier import ImageClassifier
+def test_a_sweep_on_several_devices(tmp_path, capsys):
+    words = ["-m", "budget.macs=70%,40%", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*words) == cli.BAD_INPUT
+    assert "trainer.devices must be 1 in a sweep, got 2" in capsys.readouterr().err
 
+
+@pytest.mark.slow
+def test_two_ranks_write_one_run_directory(tmp_path):
+    """In processes of their own, as Lightning starts the second rank by the command's words."""
+    words = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lightning-cost", "fit", *QUICK, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == cli.KEPT, done.stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert tmp_path / done.stdout.splitlines()[-1] == run_dir
+    jsonschema.validate(json.loads((run_dir / "report.json").read_text()), load_schema())
+
+
+def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
     run_dir = tmp_path / "run"
     step = ImageClassifier.training_step
 
@@ -179,6 +204,8 @@ def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
     report = json.loads((run_dir / "report.json").read_text())
     assert [row["epoch"] for row in report["history"]] == [0, 1]
+    # what was logged before the interrupt stays
+    assert {path.parent.name for path in run_dir.rglob("metrics.csv")} == {"logs", "logs_2"}
     assert report["config"]["model"]["width"] == 4
 
 
@@ -186,7 +213,7 @@ def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lightning_cost.zoo.classifier.ImageClassifier.training_step", interrupted)
+    monkeypatch.setattr(ImageClassifier, "training_step", interrupted)
     words = ["-m", "budget.macs=70%,40%", f"hydra.sweep.dir={tmp_path}"]
     assert fit(*words) == cli.INTERRUPTED
     assert f"resume={tmp_path / '0'}" in capsys.readouterr().err
@@ -196,7 +223,10 @@ def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
 def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, capsys):
     run_dir, _ = kept_run
     for folder, message in (
-        (tmp_path / "nowhere", r"resume must be the directory of an interrupted run, got .* config"),
+        (
+            tmp_path / "nowhere",
+            r"resume must be the directory of an interrupted run, got .*ya?ml",
+        ),
         (run_dir, "with a finished run; it must hold interrupted.ckpt or last.ckpt"),
         (_copied(run_dir, tmp_path / "empty", "config.yaml"), "with no checkpoint"),
     ):
@@ -267,7 +297,7 @@ def test_a_budget_out_of_reach_names_the_nearest(tmp_path, capsys):
 
 
 def test_missing_torchvision_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torchvision.datasets", None)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     said = refused(capsys, "data=cifar10", f"run_dir={tmp_path / 'run'}")
     assert "pip install 'lightning-cost[vision]'" in said
 
@@ -320,7 +350,7 @@ def test_the_seed_decides_the_initial_weights():
     assert not all(torch.equal(first[name], changed[name]) for name in first)
 
 
-_OWN_PARTS = '''
+_OWN_PARTS = """
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -354,7 +384,7 @@ class Blobs(pl.LightningDataModule):
 
     def val_dataloader(self):
         return DataLoader(self.parts[1], batch_size=8)
-'''
+"""
 
 
 def _copied(run_dir: Path, folder: Path, *names: str) -> Path:

@@ -36,6 +36,7 @@ from lightning_cost.recipe.run_dir import (
     ONNX_NAME,
     checkpoint_to_resume,
     create_run_dir,
+    is_first_rank,
     new_logs_name,
 )
 from lightning_cost.report.document import RunFacts, Stage, build_report
@@ -91,7 +92,8 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
     num_classes = num_classes_of(network, first_images(data))
     if config.resume is None:
         run_dir, checkpoint = create_run_dir(config.run_dir), None
-        write_text(run_dir / CONFIG_NAME, resolved)
+        if is_first_rank():
+            write_text(run_dir / CONFIG_NAME, resolved)
     else:
         run_dir, checkpoint = Path(config.resume), checkpoint_to_resume(config.resume)
     pl.seed_everything(config.seed, verbose=False)
@@ -198,7 +200,7 @@ def _report(
     device, facts = config.hardware.fingerprint(), facts_of(data)
     return build_report(
         RunFacts(
-            command=shlex.join(["lightning-cost", "fit", *sys.argv[1:]]),
+            command=shlex.join(["lightning-cost", *sys.argv[1:]]),
             title=f"{type(network).__name__} on {facts['name']}",
             config=_as_dict(resolved),
             seed=config.seed,

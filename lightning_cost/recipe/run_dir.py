@@ -1,6 +1,9 @@
 """The directory that a run writes to."""
 
+import os
 from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_only
 
 CONFIG_NAME = "config.yaml"
 DENSE_NAME = "dense.pt"
@@ -8,15 +11,18 @@ FINAL_NAME = "final.ckpt"
 ONNX_NAME = "model.onnx"
 INTERRUPTED_NAME = "interrupted.ckpt"
 LAST_NAME = "last.ckpt"
+_SHARED = "LIGHTNING_COST_RUN_DIR"
 
 
 def create_run_dir(path: str | Path) -> Path:
-    """Make a directory for a new run.
+    """Make a directory for a new run; on further ranks, take the one that the first rank made.
 
     Raises:
         ValueError: If it holds something already, so that no run overwrites another.
         OSError: If it cannot be written to.
     """
+    if not is_first_rank():
+        return Path(os.environ.get(_SHARED, path))
     run_dir = Path(path)
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise ValueError(
@@ -33,7 +39,14 @@ def create_run_dir(path: str | Path) -> Path:
             f"run_dir must be writable, got {str(run_dir)!r} ({error.strerror}); "
             "choose another with run_dir="
         ) from error
+    # inherited by the processes that Lightning starts for the other ranks
+    os.environ[_SHARED] = str(run_dir.absolute())
     return run_dir
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes, known before a Trainer is."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def checkpoint_to_resume(path: str | Path) -> Path:

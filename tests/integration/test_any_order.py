@@ -7,6 +7,7 @@ import torch
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
 
 from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.budget.model import ModelBudget
@@ -179,18 +180,24 @@ class NoData(LightningDataModule):
     """Nor does the data."""
 
 
-def lightning_cli(config):
-    from pytorch_lightning.cli import LightningCLI
+@pytest.fixture
+def lightning_cli(tmp_path, monkeypatch):
+    """Builds a Trainer from a configuration, as ``python train.py --config config.yaml`` does."""
 
-    return LightningCLI(
-        Nothing, NoData, run=False, args=config, save_config_callback=None, seed_everything_default=0
-    )
+    def built(config):
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        monkeypatch.setattr("sys.argv", ["train.py", "--config", str(path)])
+        return LightningCLI(
+            Nothing, NoData, run=False, save_config_callback=None, seed_everything_default=False
+        ).trainer
+
+    return built
 
 
-def test_lightning_cli_builds_all_four_from_yaml(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(CONFIG))
-    trainer = lightning_cli(["--config", str(path)]).trainer
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_lightning.cli")
+def test_lightning_cli_builds_all_four_from_yaml(lightning_cli):
+    trainer = lightning_cli(CONFIG)
     built = {type(callback): callback for callback in trainer.callbacks}
     assert built[CostMonitor].every_n_epochs == 2
     pruning = built[GlobalRankingPruning]
@@ -207,11 +214,8 @@ def test_lightning_cli_builds_all_four_from_yaml(tmp_path):
     assert stopping.training == TrainingBudget(wall_clock_s="2h")
 
 
-def test_lightning_cli_refuses_a_typo(tmp_path, capsys):
-    config = {"trainer": {"callbacks": [dict(CONFIG["trainer"]["callbacks"][1])]}}
-    config["trainer"]["callbacks"][0]["init_args"] = {"budget": {"mac": "40%"}}
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
+def test_lightning_cli_refuses_a_typo(lightning_cli, capsys):
+    pruning = CONFIG["trainer"]["callbacks"][1] | {"init_args": {"budget": {"mac": "40%"}}}
     with pytest.raises(SystemExit):
-        lightning_cli(["--config", str(path)])
+        lightning_cli({"trainer": {"callbacks": [pruning]}})
     assert "mac" in capsys.readouterr().err

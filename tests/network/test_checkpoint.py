@@ -56,7 +56,7 @@ def test_a_checkpoint_without_lineage(tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.ckpt"):
         load_compressed(nn.Linear(1, 1), tmp_path / "nothing.ckpt")
 
 

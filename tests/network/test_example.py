@@ -156,9 +156,7 @@ def test_dict_batches():
         def training_step(self, batch, batch_idx):
             return nn.functional.cross_entropy(self(**batch), batch["labels"])
 
-    rows = [
-        {"inputs": image, "labels": label} for image, label in zip(IMAGES, LABELS, strict=True)
-    ]
+    rows = [{"inputs": image, "labels": label} for image, label in zip(IMAGES, LABELS, strict=True)]
     example = captured(Dicts(), DataLoader(rows, batch_size=3)).example
     assert torch.equal(example, IMAGES[:1])
 

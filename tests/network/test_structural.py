@@ -140,14 +140,14 @@ def test_an_error_of_rank_zero_is_raised_on_every_rank():
 
 
 def test_a_single_rank_keeps_the_error_as_it_is():
-    class Own(ValueError):
+    class OwnError(ValueError):
         pass
 
     def refuse():
-        raise Own("here")
+        raise OwnError("here")
 
     alone = SimpleNamespace(is_global_zero=True, world_size=1, strategy=Ranks())
-    with pytest.raises(Own, match="here"):
+    with pytest.raises(OwnError, match="here"):
         on_rank_zero(alone, refuse)
 
 

@@ -1,0 +1,29 @@
+import pytest
+
+from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.recipe.config import CompressSettings
+
+SCHEDULE = PruningSchedule(warmup_epochs=3, num_steps=2, epochs_per_step=2, recover_epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # 3 of warm-up, 2 from the first step to the second, 4 of recovery
+        ({"quantize": None}, 9),
+        ({"quantize_epochs": 5}, 14),
+        ({"prune": False, "quantize_epochs": 5}, 8),
+    ],
+)
+def test_the_length_of_a_run(settings, expected):
+    assert CompressSettings(schedule=SCHEDULE, **settings).num_epochs == expected
+
+
+def test_nothing_to_do():
+    with pytest.raises(ValueError, match="compress must prune, quantize or both, got prune=false"):
+        CompressSettings(prune=False, quantize=None)
+
+
+def test_no_epoch_to_quantise_in():
+    with pytest.raises(ValueError, match="quantize_epochs must be >= 1, got 0; set quantize=null"):
+        CompressSettings(quantize_epochs=0)
