@@ -149,8 +149,9 @@ class CostMonitor(Callback):
         assert self._network is not None
         if lineage_of(self._network) is not self._lineage:
             self.update_cost(trainer, pl_module)
-        if batch_idx == 0:
-            self._show(pl_module)
+            self._show(trainer)
+        elif batch_idx == 0:
+            self._show(trainer)
 
     @override
     def on_train_batch_end(
@@ -222,17 +223,15 @@ class CostMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
-    def _show(self, pl_module: pl.LightningModule) -> None:
-        for resource in _IN_PROGRESS_BAR:
-            if resource in self.cost:
-                pl_module.log(
-                    resource.log_key,
-                    float(self.cost[resource].value),
-                    prog_bar=True,
-                    logger=False,
-                    on_step=True,
-                    on_epoch=False,
-                )
+    def _show(self, trainer: pl.Trainer) -> None:
+        # not pl_module.log, whose every entry Lightning reads out again after each step
+        trainer.progress_bar_metrics.update(
+            {
+                resource.log_key: float(self.cost[resource].value)
+                for resource in _IN_PROGRESS_BAR
+                if resource in self.cost
+            }
+        )
 
 
 @runtime_checkable
@@ -257,11 +256,8 @@ def run_last(trainer: pl.Trainer) -> None:
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    """The Trainer's metrics so far, without those of this callback."""
-    own = {resource.log_key for resource in Resource}
-    return {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name not in own
-    }
+    """The Trainer's metrics so far."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def _num_samples(batch: Any) -> int:

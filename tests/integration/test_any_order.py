@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-import yaml
+from omegaconf import OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
@@ -186,7 +186,7 @@ def lightning_cli(tmp_path, monkeypatch):
 
     def built(config):
         path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
+        OmegaConf.save(OmegaConf.create(config), path)
         monkeypatch.setattr("sys.argv", ["train.py", "--config", str(path)])
         return LightningCLI(
             Nothing, NoData, run=False, save_config_callback=None, seed_everything_default=False

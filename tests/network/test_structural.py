@@ -71,7 +71,15 @@ def test_optimizers_follow_a_change():
     ]
 
 
-def test_an_interrupt_waits_for_the_change_to_be_complete():
+@pytest.fixture
+def listening():
+    """Python's own handler of ctrl-C: jobs in the background start without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_waits_for_the_change_to_be_complete(listening):
     module, optimizer_saw = Classifier(), []
     network = module.network
 
@@ -93,14 +101,13 @@ def test_an_interrupt_waits_for_the_change_to_be_complete():
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     trainer = trainer_like(single(), module=module, optimizers=[optimizer])
-    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         apply_during_fit(trainer, network, Interrupted())
     assert optimizer_saw == ["applied"]
     assert len(lineage_of(network)) == 1
     held = {id(p) for p in optimizer.param_groups[0]["params"]}
     assert held == {id(p) for p in network.parameters()}
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is listening
 
 
 class Ranks:

@@ -35,10 +35,15 @@ def imported_distributions(folder, *, only_at_import):
             else:
                 continue
             for top in {name.partition(".")[0] for name in names}:
-                if top != "lightning_cost" and top not in sys.stdlib_module_names:
+                if not _is_own(top, path) and top not in sys.stdlib_module_names:
                     name = canonicalize_name(DISTRIBUTION_OF.get(top, top))
                     places[name] = f"{path.relative_to(ROOT)}:{node.lineno}"
     return places
+
+
+def _is_own(top, path):
+    """Whether the repository itself has the module ``top``, as seen from the file ``path``."""
+    return (ROOT / top).is_dir() or path.with_name(f"{top}.py").is_file()
 
 
 def test_every_import_is_of_a_declared_dependency():

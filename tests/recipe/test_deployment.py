@@ -31,5 +31,5 @@ def test_nothing_to_run_the_file_on_is_said_before_training(monkeypatch):
 
 
 def test_export_of_an_unknown_format(tmp_path):
-    with pytest.raises(ValueError, match="runtime must be one of onnx, .*, got 'tflite'"):
+    with pytest.raises(ValueError, match=r"runtime must be one of onnx, .*, got 'tflite'"):
         export(nn.Linear(2, 2), tmp_path / "model", torch.zeros(1, 2), runtime="tflite")
