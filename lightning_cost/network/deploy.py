@@ -43,13 +43,16 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
         deployed.to(device).eval().requires_grad_(False)
         for parameter in deployed.parameters():
             parameter.grad = None
+        # exporters write another memory format out as gathers, which OpenVINO gets wrong in int8
+        for tensor in (*deployed.parameters(), *deployed.buffers()):
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         for module in list(deployed.modules()):
             for change in lineage_of(module):
                 if isinstance(change, Deployable):
                     change.deploy(module)
 
         def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device)
+            return tensor.to(device).contiguous()
 
         sample = map_tensors(moved, example)
         fold_batch_norms(deployed, foldable_pairs(deployed, sample))

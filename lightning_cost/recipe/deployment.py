@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.forward import Example
@@ -39,6 +40,9 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
     return write_onnx(deployed_copy(network, example), example, Path(path))
 
 
+PARITY_SAMPLES = 1024
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """A network as it was delivered.
@@ -70,12 +74,12 @@ def deliver(
         network: Trained; left as it is.
         path: The ONNX file to write.
         hardware: The target.
-        evaluation: Batches of real images and labels, by the name of the metric; the first batch
-            also serves the parity check.
+        evaluation: Batches of real images and labels, by the name of the metric; those of the
+            first metric also serve the parity check.
         is_quantized: Whether parity is judged by equal predictions instead of equal values, as
             runtimes round integers differently.
     """
-    images = next(iter(evaluation.values()))[0][0]
+    images = _images_of(next(iter(evaluation.values())))
     example = images[:1]
     deployed = deployed_copy(network, example)
     write_onnx(deployed, example, path)
@@ -93,6 +97,12 @@ def deliver(
         )
         metrics = {name: accuracy_of(session, batches) for name, batches in evaluation.items()}
     return Delivery(cost=cost, runtime=runtime, parity=parity, metrics=metrics)
+
+
+def _images_of(batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Enough images [N, C, H, W] that one different prediction does not decide parity."""
+    num_batches = -(-PARITY_SAMPLES // len(batches[0][0]))
+    return torch.cat([images for images, _ in batches[:num_batches]])
 
 
 def accuracy_of(session: Session, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

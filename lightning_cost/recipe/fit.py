@@ -74,7 +74,8 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
         resolved: The whole configuration as YAML text, kept in the run directory.
 
     Returns:
-        Whether every limit is kept. The last line printed is the run directory.
+        Whether every limit is kept and the deployed file computes what was trained. The last line
+        printed is the run directory.
 
     Raises:
         ValueError: If the configuration asks for what cannot be; before training where it can be
@@ -114,9 +115,16 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
     save_report(report, run_dir)
     write_report(run_dir)
     print(cost_table(report))
-    broken = broken_limits(report)
+    broken = [f"limit broken: {sentence}" for sentence in broken_limits(report)]
+    parity = report["parity"]
+    if not parity["passed"]:
+        broken.append(
+            f"parity broken: on {parity['runtime']} the file differs from the trained network by "
+            f"up to {parity['max_abs_error']:.3g} of an output range of "
+            f"{parity['output_range']:.3g}; equal predictions: {parity['top1_agreement']:.2%}"
+        )
     for sentence in broken:
-        print(f"limit broken: {sentence}")
+        print(sentence)
     print(f"report: {run_dir / 'report.html'}")
     print(run_dir)
     return not broken

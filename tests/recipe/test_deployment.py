@@ -1,12 +1,20 @@
 """Deployment: what is checked before training, and what comes out of the file."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.lineage import apply_change
+from lightning_cost.quantization.calibrate import calibrate
+from lightning_cost.quantization.prepare import plan_quantization
 from lightning_cost.recipe import deployment
 from lightning_cost.recipe.deployment import accuracy_of, export, require_file_runtime
+from lightning_cost.runtime.contract import open_file
+from lightning_cost.runtime.parity import check_parity
+from lightning_cost.zoo.resnet import resnet8
 
 
 class _Fixed:
@@ -33,3 +41,20 @@ def test_nothing_to_run_the_file_on_is_said_before_training(monkeypatch):
 def test_export_of_an_unknown_format(tmp_path):
     with pytest.raises(ValueError, match=r"runtime must be one of onnx, .*, got 'tflite'"):
         export(nn.Linear(2, 2), tmp_path / "model", torch.zeros(1, 2), runtime="tflite")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_network_trained_in_channels_last_computes_the_same_on_the_runtime(tmp_path, runtime):
+    # pooled and flattened, its strides used to be written out as gathers, wrong on OpenVINO in int8
+    torch.manual_seed(0)
+    network = resnet8(width=16, in_channels=1).to(memory_format=torch.channels_last).eval()
+    images = torch.randn(64, 1, 28, 28)
+    apply_change(network, plan_quantization(network, images[:1]))
+    calibrate(network, [images])
+    network.eval()
+    path = export(network, tmp_path / "model.onnx", images[:1])
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert not operators & {"Gather", "Range", "Shape"}
+    with open_file(path, runtime=runtime, num_threads=1) as session:
+        parity = check_parity(deployed_copy(network, images), session, images, max_error_ratio=0.05)
+    assert parity.passed, parity
