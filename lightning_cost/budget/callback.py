@@ -68,7 +68,6 @@ class BudgetStopping(Callback):
         self.train_hardware = train_hardware
         self._monitor = CostMonitor(hardware, network=network, train_hardware=train_hardware)
         self._stop_reason: str | None = None
-        self._was_stopped = False
         self._folder: Path | None = None
 
     @property
@@ -100,13 +99,14 @@ class BudgetStopping(Callback):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._was_stopped, self._stop_reason = self._stop_reason is not None, None
         self.headroom()
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # a fit that has no epochs left does not come here, and keeps the reason of the one before
+        was_stopped, self._stop_reason = self._stop_reason is not None, None
         self._check_training(trainer)
-        if self._was_stopped:
+        if was_stopped:
             self._check_model(trainer, pl_module)
 
     @override
