@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.forward import Example
-from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.runtime.contract import DEPLOYABLE, Session, installed_runtimes, open_file
-from lightning_cost.runtime.latency import measure_latency
+from lightning_cost.runtime.latency import Latencies, measure_latencies
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.parity import Parity, check_parity
 
@@ -120,19 +120,14 @@ def accuracy_of(session: Session, batches: Iterable[tuple[Tensor, Tensor]]) -> f
     return num_right / num_samples
 
 
-def latency_by_runtime(
-    network: nn.Module, example: Example, hardware: Hardware
-) -> dict[str, Measurement]:
+def latency_by_runtime(network: nn.Module, example: Example, hardware: Hardware) -> Latencies:
     """Latency of ``network``, as deployed, on every runtime installed here; empty if not local."""
-    if not hardware.is_local:
-        return {}
-    deployed = deployed_copy(network, example)
-    return {
-        runtime: measure_latency(
-            deployed, example, runtime=runtime, num_threads=hardware.num_threads
-        )
-        for runtime in installed_runtimes()
-    }
+    return measure_latencies(
+        deployed_copy(network, example),
+        example,
+        runtimes=installed_runtimes() if hardware.is_local else [],
+        num_threads=hardware.num_threads,
+    )
 
 
 def require_file_runtime() -> None:

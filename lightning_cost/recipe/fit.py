@@ -36,6 +36,7 @@ from lightning_cost.recipe.run_dir import (
     ONNX_NAME,
     checkpoint_to_resume,
     create_run_dir,
+    empty_untrained,
     is_first_rank,
     new_logs_name,
 )
@@ -106,7 +107,12 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
     module = _module(config, network, num_classes)
     with without_advice():
         trainer = _trainer(config, run_dir, [snapshot, *callbacks])
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except ValueError:
+            if trainer.is_global_zero:
+                empty_untrained(run_dir)
+            raise
         trainer.save_checkpoint(run_dir / FINAL_NAME, weights_only=False)
     if not trainer.is_global_zero:
         return True
@@ -205,6 +211,10 @@ def _report(
         evaluation=evaluation,
         is_quantized=is_quantized,
     )
+    latencies = {
+        stage: latency_by_runtime(each, example, config.hardware)
+        for stage, each in (("dense", dense), ("final", network))
+    }
     device, facts = config.hardware.fingerprint(), facts_of(data)
     return build_report(
         RunFacts(
@@ -233,12 +243,12 @@ def _report(
         dense=Stage(
             cost=before.cost,
             metrics=before.metrics,
-            latency_by_runtime=latency_by_runtime(dense, example, config.hardware),
+            latency_by_runtime=latencies["dense"].measured,
         ),
         final=Stage(
             cost=after.cost,
             metrics=after.metrics,
-            latency_by_runtime=latency_by_runtime(network, example, config.hardware),
+            latency_by_runtime=latencies["final"].measured,
             widths=layer_widths(dense, network),
             bits=layer_bits(network),
         ),
@@ -247,6 +257,11 @@ def _report(
         spend=spend_entries(monitor.update_spend().to_dict(), _assumptions(monitor)),
         training_limits=config.training.limits(),
         parity=asdict(after.parity) | {"runtime": after.runtime},
+        not_counted=[
+            f"latency of the {stage} network on {runtime}: {reason}"
+            for stage, found in latencies.items()
+            for runtime, reason in found.failures.items()
+        ],
     )
 
 

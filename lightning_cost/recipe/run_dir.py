@@ -1,6 +1,7 @@
 """The directory that a run writes to."""
 
 import os
+import shutil
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -71,3 +72,15 @@ def new_logs_name(run_dir: Path) -> str:
     """A name for the logs that no earlier part of the run has used, so that none is overwritten."""
     num_parts = sum(1 for _ in run_dir.glob("logs*"))
     return f"logs_{num_parts + 1}" if num_parts else "logs"
+
+
+def empty_untrained(run_dir: Path) -> None:
+    """Take out what a run wrote that was refused before it trained, so that it can be tried again.
+
+    A directory with a checkpoint is left as it is: the run can be gone on with.
+    """
+    if any(run_dir.glob("*.ckpt")):
+        return
+    (run_dir / CONFIG_NAME).unlink(missing_ok=True)
+    for logs in run_dir.glob("logs*"):
+        shutil.rmtree(logs)

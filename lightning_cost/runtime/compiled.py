@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from typing_extensions import override
 
 from lightning_cost.cost.forward import Example
@@ -38,7 +39,13 @@ class CompiledRuntime(Runtime):
             warnings.simplefilter("ignore", FutureWarning)
             function = torch.compile(_call_of(network), dynamic=False)
             session = TorchSession(function, num_threads=num_threads)
-            session.bind(example)()
+            try:
+                session.bind(example)()
+            except TorchDynamoException as error:
+                raise ValueError(
+                    f"runtime compiled must be able to compile the network, got: "
+                    f"{str(error).strip().splitlines()[0]}; choose another runtime"
+                ) from error
         return session
 
 

@@ -4,11 +4,13 @@ import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_cost.recipe.run_dir import (
+    CONFIG_NAME,
     FINAL_NAME,
     INTERRUPTED_NAME,
     LAST_NAME,
     checkpoint_to_resume,
     create_run_dir,
+    empty_untrained,
     is_first_rank,
     new_logs_name,
 )
@@ -87,3 +89,19 @@ def test_further_ranks_take_the_directory_of_the_first(tmp_path, monkeypatch):
     assert not is_first_rank()
     assert create_run_dir(tmp_path / "12-00-01") == first
     assert not (tmp_path / "12-00-01").exists()
+
+
+def test_a_refused_run_leaves_its_directory_free(tmp_path):
+    run_dir = create_run_dir(tmp_path / "run")
+    (run_dir / CONFIG_NAME).touch()
+    (run_dir / "logs").mkdir()
+    empty_untrained(run_dir)
+    assert create_run_dir(run_dir) == run_dir
+
+
+def test_a_run_with_a_checkpoint_is_left_as_it_is(tmp_path):
+    run_dir = create_run_dir(tmp_path / "run")
+    for name in (CONFIG_NAME, "last.ckpt"):
+        (run_dir / name).touch()
+    empty_untrained(run_dir)
+    assert {path.name for path in run_dir.iterdir()} == {CONFIG_NAME, "last.ckpt"}
