@@ -53,7 +53,7 @@ def apply_during_fit(trainer: pl.Trainer, network: nn.Module, change: Change) ->
 
     An interrupt waits until the change is complete, so that no checkpoint sees half of it.
     """
-    with _uninterrupted():
+    with uninterrupted():
         swaps = apply_change(network, change)
         for optimizer in trainer.optimizers:
             swap_parameters(optimizer, swaps)
@@ -149,8 +149,12 @@ def _load(network: nn.Module, path: str, then: Any, checkpoint: dict[str, Any]) 
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold back ctrl-C until the block is done."""
+def uninterrupted() -> Iterator[None]:
+    """Hold back ctrl-C until the block is done; blocks may be nested.
+
+    Callbacks put their own note of a change into the same block: a checkpoint that an interrupt
+    leaves must not know of the one without the other.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,6 +23,7 @@ from lightning_cost.network.structural import (
     install_replay,
     on_rank_zero,
     require_changeable,
+    uninterrupted,
 )
 from lightning_cost.pruning.batches import BatchLoss, classification_loss, collect_batches
 from lightning_cost.pruning.channels import ChannelRules
@@ -168,14 +169,15 @@ class GlobalRankingPruning(pl.Callback):
             plan = self._plans[self._num_steps_done]
             done = self._plans[self._num_steps_done - 1] if self._num_steps_done else None
             change = removal(self._grouping, plan, done)
-            if change.kept:
-                apply_during_fit(trainer, network, change)
-            else:
+            if not change.kept:
                 rank_zero_warn(
                     f"pruning step {self._num_steps_done + 1} of {len(self._plans)} removes "
                     "nothing: the step before it is as small already"
                 )
-            self._num_steps_done += 1
+            with uninterrupted():
+                if change.kept:
+                    apply_during_fit(trainer, network, change)
+                self._num_steps_done += 1
             pl_module.log("pruning/keep_ratio", plan.keep_ratio)
 
     @override

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
@@ -18,7 +18,7 @@ from lightning_cost.pruning.path import RemovalPath, uniform_ratio_within
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.pricing import Preview, WidthPricer
 from lightning_cost.pruning.surgery import operated, removal
-from lightning_cost.pruning.target import Target, largest_within
+from lightning_cost.pruning.target import MARGIN, Target, largest_within
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +104,9 @@ class PruningProblem:
 
     def smallest(self) -> Plan:
         """The plan that removes all that may be removed."""
+        floors = self.lowest_floors()
         return Plan(
-            kept={
-                group.name: tuple(range(self.rules.smallest(group.num_channels)))
-                for group in self.grouping.groups
-            },
+            kept={name: tuple(range(floor)) for name, floor in floors.items()},
             num_channels=self.grouping.num_channels,
         )
 
@@ -119,11 +117,17 @@ class PruningProblem:
             ValueError: Names each such resource, its limit and the nearest reachable value.
         """
         cost = self.cost_of(self.smallest())
+        # measured limits need the same margin here as in the search for the target
+        needed = {
+            resource: _pessimistic(cost[resource])
+            / (1 - MARGIN * (resource in self.measured_limits))
+            for resource in self.limits
+        }
         over = [
             f"{resource} <= {limit:g} {resource.unit} (nearest reachable: "
-            f"{cost[resource].value:g} {resource.unit})"
+            f"{needed[resource]:g} {resource.unit})"
             for resource, limit in self.limits.items()
-            if cost[resource].value > limit
+            if needed[resource] > limit
         ]
         if over:
             raise ValueError(
@@ -141,9 +145,10 @@ class PruningProblem:
         return {name: self.rules.floor(total, ratio) for name, total in totals.items()}
 
     def lowest_floors(self) -> dict[str, int]:
-        """The floors that hold in any case."""
+        """The floors that hold in any case: those of ``min_keep_ratio`` where it is given."""
+        ratio = self.rules.min_keep_ratio or 0.0
         totals = self.grouping.num_channels
-        return {name: self.rules.smallest(total) for name, total in totals.items()}
+        return {name: self.rules.floor(total, ratio) for name, total in totals.items()}
 
     def target_on(self, path: RemovalPath) -> Target | None:
         """The largest network on ``path`` that keeps every limit, ``None`` if none does."""
@@ -153,7 +158,7 @@ class PruningProblem:
 
         def measured(position: int) -> dict[Resource, float]:
             cost = self.cost_of(path.plan_at(position))
-            return {resource: cost[resource].value for resource in self.measured_limits}
+            return {resource: _pessimistic(cost[resource]) for resource in self.measured_limits}
 
         sizes = self.macs_along(path)
         return largest_within(sizes, first, measured, self.measured_limits)
@@ -184,3 +189,8 @@ class PruningProblem:
 
     def _dense_widths(self) -> Any:
         return self.pricer.widths_of(Plan.dense(self.grouping))
+
+
+def _pessimistic(measurement: Measurement) -> float:
+    """About the upper quartile of what was measured: a later median should not lie above it."""
+    return measurement.value + (measurement.spread or 0.0) / 2

@@ -18,7 +18,8 @@ def step_plans(
 
     The last plan is the largest network on the ranking's path that keeps every limit. The steps
     before it divide the MACs between it and the dense network as the schedule says. Where the
-    protection of narrow groups puts the budget out of reach, it is given up.
+    derived protection of narrow groups puts the budget out of reach, it is given up; a
+    ``min_keep_ratio`` that was given is not.
 
     Raises:
         ValueError: If no network on the path keeps the limits.

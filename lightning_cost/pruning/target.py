@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from lightning_cost.cost.resource import Resource
 
 LARGEST_NUM_MEASUREMENTS = 10
+MARGIN = 0.02
+"""Share of a measured limit that is kept free, for the noise of the next measurement."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +38,7 @@ def largest_within(
     measure: Callable[[int], Mapping[Resource, float]],
     limits: Mapping[Resource, float],
     *,
-    margin: float = 0.02,
+    margin: float = MARGIN,
     tolerance: float = 0.03,
 ) -> Target | None:
     """The largest network from ``first`` on whose measured cost keeps ``limits``.

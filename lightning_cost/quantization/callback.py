@@ -16,6 +16,7 @@ from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
     require_changeable,
+    uninterrupted,
 )
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
@@ -127,6 +128,14 @@ class QuantizationAwareTraining(pl.Callback):
             self._num_epochs_done += 1
 
     @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.is_finished:
+            rank_zero_info(
+                f"quantisation-aware training is not finished: {self._num_epochs_done} of "
+                f"{self.epochs} epochs done; raise max_epochs and go on from the checkpoint"
+            )
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {
             "is_begun": self._is_begun,
@@ -150,10 +159,11 @@ class QuantizationAwareTraining(pl.Callback):
         path, network = find_network(pl_module, self.network)
         example = capture_example(trainer, pl_module, self.network)
         change = plan_quantization(network, example, self.scheme, exclude=self.exclude)
-        apply_during_fit(trainer, network, change)
-        # a range to begin with; the training batches take over from the first step on
-        calibrate(network, [example])
-        self._is_begun = True
+        with uninterrupted():
+            apply_during_fit(trainer, network, change)
+            # a range to begin with; the training batches take over from the first step on
+            calibrate(network, [example])
+            self._is_begun = True
         rank_zero_info(
             f"quantisation ({self.scheme.name}): {len(change.sources)} layers, "
             f"{len(change.folded)} batch norms folded"

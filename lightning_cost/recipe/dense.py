@@ -13,7 +13,7 @@ from lightning_cost.network.lineage import lineage_of
 
 
 class DenseSnapshot(pl.Callback):
-    """Saves the network's weights after each epoch until its structure first changes.
+    """Saves the network's weights at the start and after each epoch, until its structure changes.
 
     Args:
         path: The file, a ``state_dict`` that loads with ``weights_only=True``.
@@ -25,7 +25,14 @@ class DenseSnapshot(pl.Callback):
         self.network = network
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         if trainer.is_global_zero and not lineage_of(network):
             torch.save(network.state_dict(), self.path)

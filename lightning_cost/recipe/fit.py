@@ -4,7 +4,7 @@ import shlex
 import sys
 from copy import deepcopy
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,9 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
     parity = report["parity"]
     if not parity["passed"]:
         broken.append(
-            f"parity broken: on {parity['runtime']} the file differs from the trained network by "
-            f"up to {parity['max_abs_error']:.3g} of an output range of "
-            f"{parity['output_range']:.3g}; equal predictions: {parity['top1_agreement']:.2%}"
+            f"parity broken: on {parity['runtime']} the file computes something else than the "
+            f"trained network: largest error {parity['max_abs_error']}, output range "
+            f"{parity['output_range']}, share of equal predictions {parity['top1_agreement']}"
         )
     for sentence in broken:
         print(sentence)
@@ -271,7 +271,14 @@ def _as_dict(resolved: str) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     python = ".".join(str(part) for part in sys.version_info[:3])
-    return {"python": python} | {name: version(name) for name in _PACKAGES}
+    return {"python": python} | {name: _version(name) for name in _PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _assumptions(monitor: CostMonitor) -> dict[str, str]:
