@@ -17,6 +17,7 @@ from lightning_cost.network.structural import (
     network_state,
     on_rank_zero,
     require_changeable,
+    uninterrupted,
 )
 from tests.monitor.halving import Classifier, Halve, KeepHidden, loader, make_trainer
 
@@ -222,3 +223,19 @@ def test_the_part_of_a_state_that_belongs_to_a_submodule():
     state = {"net.a": 1, "net.b.c": 2, "network.a": 3, "loss": 4}
     assert network_state(state, "net") == {"a": 1, "b.c": 2}
     assert network_state(state, "") == state
+
+
+def test_an_interrupt_waits_for_the_outermost_block(listening):
+    """A callback's note of a change stands in one block with the change itself."""
+    done = []
+
+    def change_and_note():
+        with uninterrupted():
+            with uninterrupted():
+                os.kill(os.getpid(), signal.SIGINT)
+                done.append("changed")
+            done.append("noted")
+
+    with pytest.raises(KeyboardInterrupt):
+        change_and_note()
+    assert done == ["changed", "noted"]
