@@ -1,6 +1,7 @@
 """The command line: a verb, then Hydra overrides."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from torch import nn
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
+from lightning_cost.recipe.plan import (
+    NO_DATA,
+    PlanConfig,
+    RunPlan,
+    plan_run,
+    plan_transformer,
+)
+from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
@@ -29,12 +38,16 @@ BAD_INPUT = 2
 BROKEN = 3
 INTERRUPTED = 130
 USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, deploy, report
+       lightning-cost plan [-m] [OVERRIDE ...]     what that would cost, before it starts
        lightning-cost report RUN_DIR | SWEEP_DIR   write the report anew
 
 Overrides are Hydra's: hardware=local budget.latency_ms=2 model=resnet20 data=fashion_mnist.
 With -m, values separated by commas are swept: budget.macs=70%,50%,25%.
 For a network or data of your own, write model/NAME.yaml or data/NAME.yaml with its _target_ into a
 folder: --config-dir FOLDER model=NAME data=NAME.
+A plan takes the same overrides, and where it would be trained: train_on=nvidia_a100 num_devices=8
+utilisation=0.3. It ends with one line of JSON. For a transformer: transformer.num_layers=96
+transformer.width=12288 transformer.tokens=300e9 hardware=nvidia_a100 num_devices=1024.
 `lightning-cost fit --help` lists groups and settings."""
 
 
@@ -48,7 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 when every limit is kept, 3 when one is broken, 2 on bad input.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    verbs: dict[str, Callable[[list[str]], int]] = {"fit": _fit, "report": _report}
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "fit": _fit,
+        "plan": _plan,
+        "report": _report,
+    }
     if not words or words[0] not in verbs:
         print(USAGE, file=sys.stderr)
         return 0 if words in (["-h"], ["--help"]) else BAD_INPUT
@@ -58,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def register_schemas() -> None:
     """Make the configuration's dataclasses known to Hydra."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    ConfigStore.instance().store(name="plan_schema", node=PlanConfig)
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:
@@ -101,13 +119,65 @@ class ParetoReport(HydraCallback):
 
 
 def _fit(overrides: list[str]) -> int:
+    return _for_each_configuration("fit", overrides, overrides, _fit_one)
+
+
+def _plan(overrides: list[str]) -> int:
+    settings: list[str] = []
+    plans: list[RunPlan] = []
+
+    def one(composed: DictConfig) -> int:
+        config = to_run_config(composed)
+        assert isinstance(config, PlanConfig)
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        plan = plan_transformer(config) if config.transformer.is_given else _plan_one(config)
+        plans.append(plan)
+        if is_sweep:
+            settings.append(" ".join(HydraConfig.get().overrides.task))
+        else:
+            print(plan_text(plan))
+        return KEPT
+
+    # a plan leaves nothing behind, but Hydra's sweeper wants a directory
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*overrides, f"hydra.sweep.dir={folder}"]
+        exit_code = _for_each_configuration("plan", overrides, words, one)
+    if settings:
+        print(sweep_text(settings, plans))
+    if plans:
+        print(plan_line(settings, plans))
+    return exit_code
+
+
+def _plan_one(config: PlanConfig) -> RunPlan:
+    try:
+        network, data = build(config)
+    except (OSError, ImportError) as error:
+        raise ValueError(f"data must be on this machine, got: {error}; or {NO_DATA}") from error
+    return plan_run(config, network, data)
+
+
+def _for_each_configuration(
+    verb: str, words: list[str], overrides: list[str], one: Callable[[DictConfig], int]
+) -> int:
+    """Compose ``conf/VERB.yaml``, once or for a sweep, and give each configuration to ``one``.
+
+    Args:
+        verb: Names the primary configuration.
+        words: What the user wrote after the verb.
+        overrides: What Hydra is given.
+        one: Does the work; returns its exit code.
+
+    Returns:
+        The highest exit code.
+    """
     exit_codes: list[int] = []
 
     def job(composed: DictConfig) -> None:
         # Lightning starts further ranks by this process's own words
-        hydras, sys.argv = sys.argv, [argv[0], "fit", *overrides]
+        hydras, sys.argv = sys.argv, [argv[0], verb, *words]
         try:
-            exit_codes.append(_fit_one(composed))
+            exit_codes.append(one(composed))
         except (ValueError, OSError, ImportError, HydraException) as error:
             print(f"lightning-cost: {error}", file=sys.stderr)
             exit_codes.append(BAD_INPUT)
@@ -121,8 +191,8 @@ def _fit(overrides: list[str]) -> int:
 
     argv = sys.argv
     register_schemas()
-    application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="fit")
-    sys.argv = ["lightning-cost fit", *overrides]
+    application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)
+    sys.argv = [f"lightning-cost {verb}", *overrides]
     try:
         application(job)()
     except SystemExit as stop:

@@ -1,7 +1,9 @@
 """The callback that ends the fit when the budget is kept, or spent."""
 
 import logging
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,19 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_info
 from typing_extensions import override
 
+from lightning_cost.budget.forecast import Forecast
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.callback import CostMonitor, run_last
+from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.spend import Spend
-from lightning_cost.network.participants import StructuralCallback, callbacks_of, set_callbacks
+from lightning_cost.network.participants import (
+    StructuralCallback,
+    callbacks_of,
+    run_last,
+    set_callbacks,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +33,11 @@ class BudgetStopping(Callback):
     """Stops the fit on all ranks, with a checkpoint and a reason.
 
     It stops at the end of the epoch in which all structural callbacks are finished and the
-    deployed network keeps ``model``; and after the training step with which ``training`` is spent,
-    restarts included. The reason is in :attr:`stop_reason`, in the log and in the checkpoint
-    ``budget.ckpt``. An interrupt leaves ``interrupted.ckpt``. Works on its own and beside the
-    other callbacks in any order; it shares the Trainer's
-    :class:`CostMonitor`, or adds one.
+    deployed network keeps ``model``; and before the training step that would break ``training``,
+    restarts included, judged by the last steps and by what ending the fit takes. The reason is in
+    :attr:`stop_reason`, in the log and in the checkpoint ``budget.ckpt``. An interrupt leaves
+    ``interrupted.ckpt``. Works on its own and beside the other callbacks in any order; it shares
+    the Trainer's :class:`CostMonitor`, or adds one.
 
     Args:
         model: Limits on the deployed network.
@@ -67,6 +75,9 @@ class BudgetStopping(Callback):
         self.checkpoint_dir = checkpoint_dir
         self.train_hardware = train_hardware
         self._monitor = CostMonitor(hardware, network=network, train_hardware=train_hardware)
+        self._forecast = Forecast()
+        self._search = Forecast()
+        self._num_validation_batches = 0
         self._stop_reason: str | None = None
         self._folder: Path | None = None
 
@@ -89,6 +100,19 @@ class BudgetStopping(Callback):
         spend = self.training.headroom(self._monitor.update_spend())
         return used | {f"training/{name}": headroom for name, headroom in spend.items()}
 
+    def may_go_on(self) -> bool:
+        """Whether there is time for more of what is going on between two steps, such as a search.
+
+        To be asked again and again while it goes on, on one rank.
+        """
+        if self.training.is_empty:
+            return True
+        spend = self._monitor.update_spend()
+        self._search.step_ended(self.training.used(spend))
+        more, end = self._search.next_step(), self._forecast.ending(self._num_validation_batches)
+        more = {name: value + end.get(name, 0.0) for name, value in more.items()}
+        return self.training.exceeded_by(spend, more) is None
+
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._monitor = self._join_monitor(trainer, pl_module, stage)
@@ -105,6 +129,7 @@ class BudgetStopping(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # a fit that has no epochs left does not come here, and keeps the reason of the one before
         was_stopped, self._stop_reason = self._stop_reason is not None, None
+        self._num_validation_batches = _finite_sum(trainer.num_val_batches)
         self._check_training(trainer)
         if was_stopped:
             self._check_model(trainer, pl_module)
@@ -118,10 +143,18 @@ class BudgetStopping(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        self._check_training(trainer, has_stepped=True)
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.training.is_empty:
+            self._forecast.interrupted(self.training.used(self._monitor.update_spend()))
         self._check_training(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.training.is_empty:
+            self._forecast.epoch_ended(self.training.used(self._monitor.update_spend()))
         self._check_model(trainer, pl_module)
 
     @override
@@ -143,11 +176,13 @@ class BudgetStopping(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"stop_reason": self._stop_reason}
+        return {"stop_reason": self._stop_reason, "forecast": self._forecast.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._stop_reason = state_dict["stop_reason"]
+        if "forecast" in state_dict:
+            self._forecast.load_state_dict(state_dict["forecast"])
 
     def _join_monitor(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str
@@ -172,13 +207,20 @@ class BudgetStopping(Callback):
         run_last(trainer)
         return monitors[0]
 
-    def _check_training(self, trainer: pl.Trainer) -> None:
+    def _check_training(self, trainer: pl.Trainer, *, has_stepped: bool = False) -> None:
         if self.training.is_empty or self._stop_reason is not None:
             return
         spend = self._monitor.update_spend()
-        is_spent = self.training.is_spent(spend)
-        if trainer.strategy.reduce_boolean_decision(is_spent, all=False):
-            self._stop(trainer, _spent(self.training, spend))
+        if has_stepped:
+            self._forecast.step_ended(self.training.used(spend))
+        more = self._forecast.next_step(
+            num_validation_batches=self._num_validation_batches,
+            is_last_batch=has_stepped and trainer.is_last_batch,
+        )
+        name = self.training.exceeded_by(spend, more)
+        if trainer.strategy.reduce_boolean_decision(name is not None, all=False):
+            reason = None if name is None else _spent(self.training, spend, name)
+            self._stop(trainer, _first_reason(trainer, reason))
 
     def _check_model(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.model.is_empty or self._stop_reason is not None:
@@ -190,12 +232,13 @@ class BudgetStopping(Callback):
             if isinstance(entry, StructuralCallback)
         )
         if trainer.strategy.reduce_boolean_decision(is_done, all=True):
-            self._stop(trainer, _kept(self.model, cost, self._monitor.dense or {}))
+            reason = _kept(self.model, cost, self._monitor.dense or {})
+            self._stop(trainer, trainer.strategy.broadcast(reason))
 
     def _stop(self, trainer: pl.Trainer, reason: str) -> None:
-        """Stop on this rank; all ranks have agreed to."""
+        """Stop on this rank; all ranks have agreed to, and to the reason."""
         assert self._folder is not None
-        self._stop_reason = trainer.strategy.broadcast(reason)
+        self._stop_reason = reason
         trainer.should_stop = True
         path = self._folder / "budget.ckpt"
         trainer.save_checkpoint(path, weights_only=False)
@@ -219,11 +262,26 @@ def _kept(budget: ModelBudget, cost: Cost, dense: Cost) -> str:
     return f"model budget kept: {limits}"
 
 
-def _spent(budget: TrainingBudget, spend: Spend) -> str:
-    headroom = budget.headroom(spend)
-    name = min(headroom, key=lambda name: headroom[name])
-    used, limit = getattr(spend, name), budget.limits()[name]
-    return f"training budget spent: {name} {used:.4g} of {limit:.4g}"
+def _spent(budget: TrainingBudget, spend: Spend, name: str) -> str:
+    used, limit = budget.used(spend)[name], budget.limits()[name]
+    return (
+        f"training budget spent: {name} {used:.4g} of {limit:.4g}, which another step, and "
+        "ending the fit, would exceed"
+    )
+
+
+def _first_reason(trainer: pl.Trainer, reason: str | None) -> str:
+    """The reason of the first rank that has one, on all ranks."""
+    for rank in range(trainer.world_size):
+        found: str | None = trainer.strategy.broadcast(reason, src=rank)
+        if found is not None:
+            return found
+    raise AssertionError("some rank has a reason")
+
+
+def _finite_sum(num_batches: Sequence[float]) -> int:
+    """Batches of all validation loaders that know their length."""
+    return sum(int(number) for number in num_batches if math.isfinite(number))
 
 
 def _writable(folder: str) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lightning_cost.budget.units import Quantity, parse_quantity
-from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 
@@ -127,7 +127,8 @@ class ModelBudget:
         """For each limit 1 − cost / limit; negative where the limit is broken.
 
         Raises:
-            ValueError: If ``cost`` lacks a resource that is limited.
+            ValueError: If ``cost`` lacks a resource that is limited, or if a percentage is of a
+                dense cost that was had on another device or under other settings.
         """
         headroom = {}
         for resource, limit in self.limits(dense).items():
@@ -137,6 +138,9 @@ class ModelBudget:
                     f"{', '.join(map(str, cost)) or 'nothing'}; measure with hardware that "
                     f"prices {resource}"
                 )
+            if self._quantities()[resource].is_ratio:
+                # on the fastest runtime each, where the runtime is chosen so
+                _require_comparable(resource, cost[resource], dense[resource])
             headroom[resource] = 1 - cost[resource].value / limit
         return headroom
 
@@ -151,3 +155,13 @@ class ModelBudget:
             for resource, value in written.items()
             if value is not None
         }
+
+
+def _require_comparable(resource: Resource, cost: Measurement, dense: Measurement) -> None:
+    try:
+        cost.require_comparable(dense, across=["runtime"])
+    except ValueError as error:
+        raise ValueError(
+            f"{resource} must be an absolute limit where the dense network's was had under other "
+            f"conditions: {error}"
+        ) from error

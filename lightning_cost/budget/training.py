@@ -1,5 +1,6 @@
 """What a run may use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from lightning_cost.budget.units import parse_quantity
@@ -14,7 +15,7 @@ class TrainingBudget:
 
     Args:
         wall_clock_s: Time, as in ``"2h"``.
-        flops: FLOPs of training and search together.
+        flops: FLOPs of training, validation and search together.
         energy_kwh: Energy of the training machine.
         usd: Rent of the training machine.
         co2_kg: Emissions of the energy.
@@ -57,23 +58,45 @@ class TrainingBudget:
             limits[field.name] = quantity.value
         return limits
 
-    def headroom(self, spend: Spend) -> dict[str, float]:
-        """For each limit 1 − spend / limit; zero or negative where it is spent.
+    def used(self, spend: Spend) -> dict[str, float]:
+        """What ``spend`` has of everything that is limited.
 
         Raises:
             ValueError: If a limited spend is unknown; names what the hardware must describe.
         """
-        headroom = {}
-        for name, limit in self.limits().items():
+        amounts = {}
+        for name in self.limits():
             used: float | None = getattr(spend, name)
             if used is None:
                 raise ValueError(
                     f"{_NEEDS[name]} of the training machine must be known where {name} is "
                     f"limited, got None; pass train_hardware=Hardware.local({_NEEDS[name]}=...)"
                 )
-            headroom[name] = 1 - used / limit
-        return headroom
+            amounts[name] = used
+        return amounts
+
+    def headroom(self, spend: Spend) -> dict[str, float]:
+        """For each limit 1 − spend / limit; zero or negative where it is spent.
+
+        Raises:
+            ValueError: If a limited spend is unknown; names what the hardware must describe.
+        """
+        limits = self.limits()
+        return {name: 1 - used / limits[name] for name, used in self.used(spend).items()}
 
     def is_spent(self, spend: Spend) -> bool:
         """Whether ``spend`` has reached a limit."""
         return any(headroom <= 0 for headroom in self.headroom(spend).values())
+
+    def exceeded_by(self, spend: Spend, more: Mapping[str, float]) -> str | None:
+        """The limit that is reached, or would be broken by ``more`` on top; ``None`` if none is.
+
+        >>> now = Spend(train_flops=80, search_flops=0, wall_clock_s=1)
+        >>> TrainingBudget(flops=100).exceeded_by(now, {"flops": 30})
+        'flops'
+        """
+        limits = self.limits()
+        for name, used in self.used(spend).items():
+            if used >= limits[name] or used + more.get(name, 0.0) > limits[name]:
+                return name
+        return None

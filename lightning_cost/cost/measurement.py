@@ -1,6 +1,6 @@
 """One number with its provenance, and the cost of a network: one such number per resource."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any, TypeAlias
@@ -28,11 +28,16 @@ class Measurement:
         unit: The resource's unit, such as ``"ms"``.
         method: Counted exactly, measured on a device, or estimated from a model.
         spread: Interquartile range of a measured value, in ``unit``.
+        interval: Where the measured value lies at 95 % confidence, (low, high) in ``unit``.
+        p95: What 95 % of the measured samples kept within, in ``unit``.
+        num_samples: Samples that a measured value is the median of.
+        stopped_by: What ended the measuring: ``"precision"``, ``"time"`` or ``"samples"``.
         device: The device's name; ``None`` for what depends on the network alone.
         runtime: What ran the network (``"openvino"``, ...), where something did.
         num_threads: Threads that the runtime was given.
         batch_size: Samples in one forward pass; the value is for the whole pass.
         dtype: The runtime's floating-point precision, such as ``"float32"``.
+        model: What an estimate was made with, such as ``"roofline"``.
         unsupported: Operators or parts that the value leaves out, by name.
     """
 
@@ -40,11 +45,16 @@ class Measurement:
     unit: str
     method: Method
     spread: float | None = None
+    interval: tuple[float, float] | None = None
+    p95: float | None = None
+    num_samples: int | None = None
+    stopped_by: str | None = None
     device: str | None = None
     runtime: str | None = None
     num_threads: int | None = None
     batch_size: int | None = None
     dtype: str | None = None
+    model: str | None = None
     unsupported: tuple[str, ...] = ()
 
     @classmethod
@@ -63,6 +73,8 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the fields that do not apply."""
         kept = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.interval is not None:
+            kept["interval"] = list(self.interval)
         return kept | {"method": self.method.value, "unsupported": list(self.unsupported)}
 
     @classmethod
@@ -72,7 +84,71 @@ class Measurement:
         values = {key: value for key, value in data.items() if key in known}
         values["method"] = Method(values["method"])
         values["unsupported"] = tuple(values.get("unsupported", ()))
+        if values.get("interval") is not None:
+            low, high = values["interval"]
+            values["interval"] = (low, high)
         return cls(**values)
+
+    def ratio_to(self, other: "Measurement", *, across: Collection[str] = ()) -> float:
+        """How many times ``other`` this is, had under the same conditions.
+
+        Args:
+            other: A value of the same resource.
+            across: Conditions that are known to differ, and meant to: among :data:`CONDITIONS`.
+
+        Raises:
+            ValueError: If the two cannot be compared, or ``other`` is zero.
+
+        >>> fast = Measurement(value=2, unit="ms", method=Method.measured, runtime="openvino")
+        >>> slow = Measurement(value=8, unit="ms", method=Method.measured, runtime="eager")
+        >>> slow.ratio_to(fast, across=["runtime"])
+        4.0
+        """
+        self.require_comparable(other, across=across)
+        if other.value == 0:
+            raise ValueError(
+                f"other must be > 0 for a ratio, got {other.value} {other.unit}; leave it out"
+            )
+        return self.value / other.value
+
+    def require_comparable(self, other: "Measurement", *, across: Collection[str] = ()) -> None:
+        """Raise unless ``other`` is in the same unit and was had under the same conditions.
+
+        Args:
+            other: A value of the same resource.
+            across: Conditions that are known to differ, and meant to: among :data:`CONDITIONS`.
+
+        Raises:
+            ValueError: If the units differ, a condition differs that ``across`` does not name,
+                or ``across`` names something else.
+        """
+        for name in across:
+            if name not in CONDITIONS:
+                raise ValueError(
+                    f"across must name conditions ({', '.join(CONDITIONS)}), got {name!r}; "
+                    "check its spelling"
+                )
+        for name in ("unit", *CONDITIONS):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours == theirs or name in across:
+                continue
+            remedy = (
+                "compare values of one resource"
+                if name == "unit"
+                else f"measure both alike, or name it: across=[{name!r}]"
+            )
+            raise ValueError(
+                f"{name} must be the same for two values to be compared, got "
+                f"{_text(ours)} and {_text(theirs)}; {remedy}"
+            )
+
+
+CONDITIONS = ("method", "model", "device", "runtime", "num_threads", "batch_size", "dtype")
+"""What must be the same for two measurements to be compared."""
+
+
+def _text(condition: object) -> str:
+    return repr(str(condition) if isinstance(condition, str) else condition)
 
 
 Cost: TypeAlias = dict[Resource, Measurement]

@@ -1,8 +1,5 @@
 """The most bytes of activations that are alive at once in a forward pass."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lightning_cost.cost.flop_counter import unfused
 from lightning_cost.cost.forward import (
     Example,
     map_tensors,
@@ -18,10 +16,12 @@ from lightning_cost.cost.forward import (
     tensors_of,
     with_batch_size,
 )
+from lightning_cost.cost.liveness import Step, peak_of_steps
+from lightning_cost.cost.storage import storage_bytes, storage_of
 
 
-def peak_memory_bytes(network: nn.Module, example: Example) -> int:
-    """Peak bytes of live activations in one forward pass of one sample, inputs included.
+def peak_memory_bytes(network: nn.Module, example: Example, *, batch_size: int = 1) -> int:
+    """Peak bytes of live activations in one forward pass of a batch, inputs included.
 
     A tensor lives from the operator that makes it to the last one that reads it, whatever Python
     still refers to; inputs live from the start, outputs to the end. As in every deployment
@@ -29,96 +29,36 @@ def peak_memory_bytes(network: nn.Module, example: Example) -> int:
     that is quantised at once is only ever stored quantised. Weights and the runtimes' own work
     space are left out. The network is left as it was found.
 
+    Args:
+        network: Any network.
+        example: What one forward pass takes.
+        batch_size: Samples in a forward pass.
+
     >>> peak_memory_bytes(nn.Sequential(nn.Linear(2, 8), nn.ReLU()), torch.zeros(1, 2))
     40
 
     Raises:
         TypeError: If ``example`` is neither a tensor nor a tuple nor a dict.
-        ValueError: If ``example`` holds no sample.
+        ValueError: If ``example`` holds no sample, or the network does not take it.
     """
-    sample = map_tensors(Tensor.clone, with_batch_size(example, 1))
+    return peak_of_steps(recorded_steps(network, example, batch_size=batch_size))
+
+
+def recorded_steps(network: nn.Module, example: Example, *, batch_size: int = 1) -> list[Step]:
+    """The operators that ``network`` runs for a batch, and the buffers that they read and write.
+
+    Raises:
+        TypeError: If ``example`` is neither a tensor nor a tuple nor a dict.
+        ValueError: If ``example`` holds no sample, or the network does not take it.
+    """
+    sample = map_tensors(Tensor.clone, with_batch_size(example, batch_size))
     with observing(network):
         recorder = _Recorder(ignored=[*network.parameters(), *network.buffers()])
         recorder.write(tensors_of(sample))
-        with recorder:
+        with unfused(), recorder:
             outputs = run_forward(network, sample)
         recorder.read(tensors_of(outputs))
-    return peak_of_steps(recorder.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operator: the buffers that it reads, and the bytes of the new ones that it writes.
-
-    Args:
-        reads: Names of the buffers that it reads.
-        writes: Bytes of each buffer that it makes, by name.
-        is_elementwise: Whether it may write over its input.
-        is_recoding: Whether it only quantises or dequantises.
-    """
-
-    reads: tuple[int, ...]
-    writes: dict[int, int]
-    is_elementwise: bool = False
-    is_recoding: bool = False
-
-
-def peak_of_steps(steps: Sequence[Step]) -> int:
-    """The most bytes alive at any step, every buffer living until it is read for the last time.
-
-    >>> peak_of_steps([Step((), {0: 4}), Step((0,), {1: 8}), Step((1,), {2: 2}), Step((2,), {})])
-    12
-    """
-    steps = _without_dequantisation(steps)
-    num_bytes = _stored_bytes(steps)
-    last = {name: step for step, made in enumerate(steps) for name in (*made.writes, *made.reads)}
-    peak = 0
-    alive: set[int] = set()
-    for index, step in enumerate(steps):
-        alive.update(step.writes)
-        peak = max(
-            peak, sum(num_bytes[name] for name in alive) - _reused(step, index, last, num_bytes)
-        )
-        alive = {name for name in alive if last[name] > index}
-    return peak
-
-
-def _reused(step: Step, index: int, last: dict[int, int], num_bytes: dict[int, int]) -> int:
-    """Bytes of the output that an element-wise step writes over an input no longer needed."""
-    written = sum(num_bytes[name] for name in step.writes)
-    fits = any(last[name] == index and num_bytes[name] >= written for name in step.reads)
-    return written if step.is_elementwise and fits else 0
-
-
-def _without_dequantisation(steps: Sequence[Step]) -> list[Step]:
-    """The steps with each dequantised tensor read as the quantised one that it comes from."""
-    origin: dict[int, int] = {}
-    num_bytes: dict[int, int] = {}
-    kept = []
-    for step in steps:
-        reads = tuple(dict.fromkeys(origin.get(name, name) for name in step.reads))
-        num_bytes.update(step.writes)
-        if step.is_recoding and reads and sum(step.writes.values()) > num_bytes[reads[0]]:
-            origin.update(dict.fromkeys(step.writes, reads[0]))
-        else:
-            kept.append(replace(step, reads=reads))
-    return kept
-
-
-def _stored_bytes(steps: Sequence[Step]) -> dict[int, int]:
-    """Bytes of each buffer; one that is only ever quantised has those of its quantised form."""
-    num_bytes = {name: size for step in steps for name, size in step.writes.items()}
-    made = dict(num_bytes)
-    num_reads = Counter(name for step in steps for name in step.reads)
-    for step in reversed(steps):
-        if not step.is_elementwise or len(step.writes) != 1:
-            continue
-        (written,) = step.writes
-        for name in step.reads:
-            if num_reads[name] == 1 and (step.is_recoding or made[name] == made[written]):
-                num_bytes[name] = min(num_bytes[name], num_bytes[written])
-                break
-    return num_bytes
+    return recorder.steps
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -156,25 +96,26 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._new(tensors_of(result)),
                 is_elementwise=is_recoding or torch.Tag.pointwise in getattr(func, "tags", ()),
                 is_recoding=is_recoding,
+                operator=str(getattr(func, "_overloadpacket", func)),
             )
         )
         return result
 
     def _ignore(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
-            self._ignored[tensor.untyped_storage()] = True
+            self._ignored[storage_of(tensor)] = True
 
     def _known(self, tensors: list[Tensor]) -> tuple[int, ...]:
-        storages = [tensor.untyped_storage() for tensor in tensors]
+        storages = [storage_of(tensor) for tensor in tensors]
         names = [self._names[storage] for storage in storages if storage in self._names]
         return tuple(dict.fromkeys(names))
 
     def _new(self, tensors: list[Tensor]) -> dict[int, int]:
         made = {}
         for tensor in tensors:
-            storage = tensor.untyped_storage()
+            storage = storage_of(tensor)
             if storage not in self._names and storage not in self._ignored:
                 self._names[storage] = self._num_names
-                made[self._num_names] = storage.nbytes()
+                made[self._num_names] = storage_bytes(storage)
                 self._num_names += 1
         return made

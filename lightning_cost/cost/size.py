@@ -1,10 +1,12 @@
 """How many parameters a network has, and how many bytes its values take."""
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator
 
 import torch
 from torch import Tensor, nn
+
+from lightning_cost.cost.storage import storage_bytes, storage_key, storage_of
 
 _COUNTERS = ("num_batches_tracked",)
 _INTEGER_WEIGHTS = (torch.int8, torch.uint8)
@@ -39,14 +41,50 @@ def size_bytes(network: nn.Module) -> int:
     >>> size_bytes(nn.Linear(3, 4))
     64
     """
-    views: dict[int, dict[tuple[object, ...], int]] = defaultdict(dict)
-    capacity: dict[int, int] = {}
+    return sum(size_by_dtype(network).values())
+
+
+def size_by_dtype(network: nn.Module) -> dict[str, int]:
+    """The bytes of :func:`size_bytes` by the dtype that they are stored in, largest first.
+
+    Memory that is seen as several dtypes counts under the first.
+
+    >>> size_by_dtype(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2).half()))
+    {'float32': 64, 'float16': 20}
+    """
+    views: dict[Hashable, dict[tuple[object, ...], int]] = defaultdict(dict)
+    capacity: dict[Hashable, int] = {}
+    dtypes: dict[Hashable, str] = {}
     for _, tensor in named_stored(network):
-        storage = tensor.untyped_storage()
+        key, storage = storage_key(tensor), storage_of(tensor)
         view = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
-        views[storage._cdata][view] = tensor.numel() * tensor.element_size()
-        capacity[storage._cdata] = storage.nbytes()
-    return sum(min(capacity[key], sum(parts.values())) for key, parts in views.items())
+        views[key][view] = tensor.numel() * tensor.element_size()
+        capacity[key] = storage_bytes(storage)
+        dtypes.setdefault(key, str(tensor.dtype).removeprefix("torch."))
+    sizes: Counter[str] = Counter()
+    for key, parts in views.items():
+        sizes[dtypes[key]] += min(capacity[key], sum(parts.values()))
+    return dict(sizes.most_common())
+
+
+def params_by_module(network: nn.Module) -> dict[str, int]:
+    """What :func:`count_params` counts, by module, those of its children included.
+
+    Shared parameters count in each module that has them, but once in what holds them all.
+
+    >>> params_by_module(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
+    {'': 16, '0': 16, '1': 0}
+    """
+    return {name: count_params(module) for name, module in network.named_modules()}
+
+
+def size_by_module(network: nn.Module) -> dict[str, int]:
+    """What :func:`size_bytes` adds up, by module, those of its children included.
+
+    >>> size_by_module(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
+    {'': 64, '0': 64, '1': 0}
+    """
+    return {name: size_bytes(module) for name, module in network.named_modules()}
 
 
 def named_stored(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

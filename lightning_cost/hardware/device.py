@@ -1,33 +1,44 @@
 """A device that networks are priced on: this machine, or one that is only described."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lightning_cost.cost.forward import Example, with_batch_size
-from lightning_cost.cost.measurement import Cost, Measurement, Method
-from lightning_cost.cost.memory import peak_memory_bytes
+from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.resource import Resource
-from lightning_cost.cost.size import size_bytes
 from lightning_cost.hardware.catalogue import described, known_hardware, read_description
+from lightning_cost.hardware.estimate import (
+    estimated_latency,
+    modelled_energy,
+    owned_usd,
+    powered_energy,
+    rented_usd,
+)
 from lightning_cost.hardware.fingerprint import machine_fingerprint
-from lightning_cost.hardware.local import measure_fastest
-from lightning_cost.hardware.roofline import Roofline, layer_work
+from lightning_cost.hardware.joules import NoCounters
+from lightning_cost.hardware.local import local_counters, measure_fastest, measure_local_energy
+from lightning_cost.hardware.prices import DEFAULT, WORLD, Prices, check_utilisation
+from lightning_cost.hardware.roofline import Roofline
 
 AUTO = "auto"
-_POSITIVE = (
-    "num_threads",
-    "batch_size",
+KINDS = ("local", "server", "gpu", "laptop", "board", "phone", "microcontroller")
+_IN_DATA_CENTRES = ("server", "gpu")
+_FIGURES = (
     "peak_gmacs_fp32",
+    "peak_gmacs_fp16",
     "peak_gmacs_int8",
     "bandwidth_gb_s",
     "memory_bytes",
+    "sram_bytes",
+    "flash_bytes",
     "power_w",
     "price_usd_per_hour",
 )
+_ORIGINS = ("data_sheet", "derived", "measured", "list_price")
 _PRECISIONS = ("float32", "bfloat16")
 
 
@@ -38,18 +49,34 @@ class Hardware:
     Args:
         name: What it is called in logs and reports.
         is_local: Whether it is this machine, on which latency is measured; else it is estimated.
+        kind: One of ``"local"``, ``"server"``, ``"gpu"``, ``"laptop"``, ``"board"``, ``"phone"``,
+            ``"microcontroller"``; servers and GPUs stand in data centres, which draw more.
         runtime: What runs the network here, ``"auto"`` for the fastest one installed.
         num_threads: Threads that the runtime gets.
         batch_size: Samples in one forward pass.
         precision: ``"float32"`` or ``"bfloat16"``, what the runtime computes in.
         peak_gmacs_fp32: 10⁹ multiply-accumulates per second in float32.
+        peak_gmacs_fp16: The same in 16-bit floats.
         peak_gmacs_int8: The same in int8.
         bandwidth_gb_s: Memory bandwidth in 10⁹ bytes per second.
         memory_bytes: Memory for weights and activations.
+        sram_bytes: Memory for activations, where the weights lie in flash.
+        flash_bytes: Memory for weights.
         power_w: Power under load.
         price_usd_per_hour: Rent.
+        utilisation: Share of the rented time in which there is something to do, in (0, 1].
+        is_owned: Whether money is the electricity, where there is no rent.
+        region: Where its electricity comes from; a name in the price list.
+        prices: ``"default"``, or the path of a price file of your own, whose rent for this device
+            goes before ``price_usd_per_hour``.
+        energy_model: Name or path of an analytic energy model, such as ``"eyeriss"``; without one
+            energy is power × latency.
+        is_shift_add: Whether it shifts and adds where weights are powers of two.
+        subtract_idle: Whether measured energy is only what goes beyond idle power.
         source: Where the figures come from.
         date: When the source was published or read.
+        provenance: For each figure ``"data_sheet"``, ``"derived"``, ``"measured"`` (by us) or
+            ``"list_price"``.
 
     Raises:
         ValueError: If a figure is not positive, or if a device that is not local lacks what its
@@ -58,32 +85,51 @@ class Hardware:
 
     name: str = "local"
     is_local: bool = True
+    kind: str = "local"
     runtime: str | None = AUTO
     num_threads: int = 1
     batch_size: int = 1
     precision: str = "float32"
     peak_gmacs_fp32: float | None = None
+    peak_gmacs_fp16: float | None = None
     peak_gmacs_int8: float | None = None
     bandwidth_gb_s: float | None = None
     memory_bytes: float | None = None
+    sram_bytes: float | None = None
+    flash_bytes: float | None = None
     power_w: float | None = None
     price_usd_per_hour: float | None = None
+    utilisation: float = 1.0
+    is_owned: bool = False
+    region: str = WORLD
+    prices: str = DEFAULT
+    energy_model: str | None = None
+    is_shift_add: bool = False
+    subtract_idle: bool = False
     source: str | None = None
     date: str | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
+        for name in ("num_threads", "batch_size", *_FIGURES):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(
                     f"{name} of hardware {self.name!r} must be > 0, got {value!r}; "
                     "leave it out where it is unknown"
                 )
+        check_utilisation(self.utilisation)
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"kind of hardware {self.name!r} must be one of {', '.join(KINDS)}, got "
+                f"{self.kind!r}; choose the nearest"
+            )
         if self.precision not in _PRECISIONS:
             raise ValueError(
                 f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}; "
                 "int8 follows from the quantised network itself"
             )
+        self._check_provenance()
         if not self.is_local:
             self._require_description()
 
@@ -145,34 +191,68 @@ class Hardware:
 
     def missing(self, resource: Resource) -> str | None:
         """Why ``resource`` cannot be priced here, and what to add; ``None`` if it can."""
-        needed = {Resource.energy_mj: "power_w", Resource.usd_per_million: "price_usd_per_hour"}
-        name = needed.get(resource)
-        if name is None or getattr(self, name) is not None:
+        if resource is Resource.energy_mj:
+            return self._missing_energy()
+        if resource is not Resource.usd_per_million or self.rent_usd_per_hour is not None:
             return None
+        if self.is_owned:
+            return self._missing_energy()
         return (
-            f"{name} of hardware {self.name!r} must be known to price {resource}, got None; "
-            f"pass {name}=... or add it to the hardware's description"
+            f"price_usd_per_hour of hardware {self.name!r} must be known to price {resource}, got "
+            "None; pass price_usd_per_hour=... or add it to the hardware's description, or set "
+            "is_owned=true to pay for the electricity alone"
         )
 
-    def price(self, network: nn.Module, example: Example) -> Cost:
+    @property
+    def rent_usd_per_hour(self) -> float | None:
+        """The rent of one device: from a price file of one's own, or as described."""
+        if self.prices != DEFAULT:
+            figure = Prices.load(self.prices).usd_per_device_hour(self.name)
+            if figure is not None:
+                return figure.value
+        return self.price_usd_per_hour
+
+    @property
+    def pue(self) -> float:
+        """What its place draws for each watt that it draws: 1 outside of data centres."""
+        return Prices.load(self.prices).pue.value if self.kind in _IN_DATA_CENTRES else 1.0
+
+    def price(
+        self, network: nn.Module, example: Example, *, latency: Measurement | None = None
+    ) -> Cost:
         """What a deployed network costs here: latency, and energy and money where they are known.
 
-        A local latency is measured. Everything else is estimated: latency by roofline, energy as
-        power × latency, money as the rent of a fully used device. ``network`` is left as found.
+        A local latency is measured, and local energy where the machine has counters. The rest is
+        estimated: latency by roofline; energy by ``energy_model``, or as power × latency; money as
+        rent, or as electricity where the device is owned. Each measurement names its model.
+        ``network`` is left as found.
+
+        Args:
+            network: As deployed.
+            example: What one forward pass takes; brought to this device's batch size.
+            latency: Where it is known already; nothing is timed then.
         """
         example = with_batch_size(example, self.batch_size)
-        latency = (
-            self._measured(network, example) if self.is_local else self._estimated(network, example)
-        )
+        if latency is None:
+            price = self._measured if self.is_local else self._estimated
+            latency = price(network, example)
         cost: Cost = {Resource.latency_ms: latency}
-        if self.power_w is not None:
-            cost[Resource.energy_mj] = self._derived(
-                Resource.energy_mj, latency, factor=self.power_w
+        if self._missing_energy() is None:
+            cost[Resource.energy_mj] = self._energy(network, example, latency)
+        rent = self.rent_usd_per_hour
+        if rent is not None:
+            cost[Resource.usd_per_million] = rented_usd(
+                latency,
+                usd_per_hour=rent,
+                batch_size=self.batch_size,
+                utilisation=self.utilisation,
             )
-        if self.price_usd_per_hour is not None:
-            factor = self.price_usd_per_hour / 3.6e6 / self.batch_size * 1e6
-            cost[Resource.usd_per_million] = self._derived(
-                Resource.usd_per_million, latency, factor=factor
+        elif self.is_owned and Resource.energy_mj in cost:
+            cost[Resource.usd_per_million] = owned_usd(
+                cost[Resource.energy_mj],
+                usd_per_kwh=Prices.load(self.prices).usd_per_kwh(self.region).value,
+                pue=self.pue,
+                batch_size=self.batch_size,
             )
         return cost
 
@@ -182,6 +262,28 @@ class Hardware:
             return {"name": self.name, **machine_fingerprint()}
         return {"name": self.name, "source": self.source, "date": self.date}
 
+    def roofline(self) -> Roofline:
+        """What the described device can do at best.
+
+        Raises:
+            ValueError: If its peaks are not described.
+        """
+        for name in ("peak_gmacs_fp32", "bandwidth_gb_s"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"{name} must be given to estimate latency on hardware {self.name!r}, got "
+                    f"None; pass hardware.{name}=... or choose a described device: "
+                    f"{', '.join(known_hardware())}"
+                )
+        assert self.peak_gmacs_fp32 is not None
+        assert self.bandwidth_gb_s is not None
+        return Roofline(
+            peak_gmacs_fp32=self.peak_gmacs_fp32,
+            peak_gmacs_fp16=self.peak_gmacs_fp16,
+            peak_gmacs_int8=self.peak_gmacs_int8,
+            bandwidth_gb_s=self.bandwidth_gb_s,
+        )
+
     def _require_description(self) -> None:
         for name in ("peak_gmacs_fp32", "bandwidth_gb_s", "source", "date"):
             if getattr(self, name) is None:
@@ -190,6 +292,27 @@ class Hardware:
                     f"{self.name!r}; take it from the data sheet, or set is_local: true. "
                     f"Described devices: {', '.join(known_hardware())}"
                 )
+
+    def _check_provenance(self) -> None:
+        for name, origin in self.provenance.items():
+            if name not in _FIGURES or origin not in _ORIGINS:
+                raise ValueError(
+                    f"provenance of hardware {self.name!r} must say of a figure "
+                    f"({', '.join(_FIGURES)}) that it is one of {', '.join(_ORIGINS)}, got "
+                    f"{name}: {origin}; see conf/hardware/raspberry_pi_4.yaml"
+                )
+
+    def _missing_energy(self) -> str | None:
+        if self.power_w is not None or self.energy_model is not None:
+            return None
+        counters = local_counters() if self.is_local else None
+        if counters is not None and not isinstance(counters, NoCounters):
+            return None
+        here = f"; no energy counter here: {counters.reason}" if counters is not None else ""
+        return (
+            f"power_w of hardware {self.name!r} must be known to price energy_mj, got None; pass "
+            f"power_w=... or energy_model=eyeriss, or add it to the hardware's description{here}"
+        )
 
     def _measured(self, network: nn.Module, example: Example) -> Measurement:
         return measure_fastest(
@@ -201,40 +324,31 @@ class Hardware:
         )
 
     def _estimated(self, network: nn.Module, example: Example) -> Measurement:
-        assert self.peak_gmacs_fp32 is not None
-        assert self.bandwidth_gb_s is not None
-        roofline = Roofline(
-            peak_gmacs_fp32=self.peak_gmacs_fp32,
-            peak_gmacs_int8=self.peak_gmacs_int8,
-            bandwidth_gb_s=self.bandwidth_gb_s,
-        )
-        work, unsupported = layer_work(network, example)
-        return Measurement(
-            value=roofline.latency_ms(work),
-            unit=Resource.latency_ms.unit,
-            method=Method.estimated,
+        return estimated_latency(
+            network,
+            example,
+            roofline=self.roofline(),
             device=self.name,
-            batch_size=self.batch_size,
-            dtype=self.precision,
-            unsupported=(*unsupported, *self._lack_of_memory(network, example)),
+            memory_bytes={
+                "memory": self.memory_bytes,
+                "flash": self.flash_bytes,
+                "SRAM": self.sram_bytes,
+            },
         )
 
-    def _lack_of_memory(self, network: nn.Module, example: Example) -> tuple[str, ...]:
-        """A remark where the network does not fit, which the estimate leaves out."""
-        needed = size_bytes(network) + self.batch_size * peak_memory_bytes(network, example)
-        if self.memory_bytes is None or needed <= self.memory_bytes:
-            return ()
-        return (f"lack of memory: {needed:.0f} of {self.memory_bytes:.0f} bytes needed",)
-
-    def _derived(self, resource: Resource, latency: Measurement, *, factor: float) -> Measurement:
-        return Measurement(
-            value=latency.value * factor,
-            unit=resource.unit,
-            method=Method.estimated,
-            device=latency.device,
-            runtime=latency.runtime,
-            num_threads=latency.num_threads,
-            batch_size=latency.batch_size,
-            dtype=latency.dtype,
-            unsupported=latency.unsupported,
-        )
+    def _energy(self, network: nn.Module, example: Example, latency: Measurement) -> Measurement:
+        counters = local_counters() if self.is_local else None
+        if counters is not None and not isinstance(counters, NoCounters):
+            return measure_local_energy(
+                network, example, latency, counters, subtract_idle=self.subtract_idle
+            )
+        if self.energy_model is not None:
+            return modelled_energy(
+                network,
+                example,
+                latency,
+                energy_model=self.energy_model,
+                is_shift_add=self.is_shift_add,
+            )
+        assert self.power_w is not None
+        return powered_energy(latency, power_w=self.power_w)

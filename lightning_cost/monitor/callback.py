@@ -1,32 +1,38 @@
 """The callback that follows what the network costs and what the run has used."""
 
-import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+import uuid
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, Checkpoint
-from torch import Tensor, nn
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import nn
 from typing_extensions import override
 
-from lightning_cost.cost.macs import count_training_flops
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.joules import open_counters
+from lightning_cost.monitor.journal import SpendJournal
 from lightning_cost.monitor.measure import measure
-from lightning_cost.monitor.spend import Spend, SpendMeter
+from lightning_cost.monitor.spend import Spend, SpendMeter, with_lost_work
 from lightning_cost.monitor.tracker import CostTracker
+from lightning_cost.network.checkpoint import checkpoint_folders
 from lightning_cost.network.example import capture_example
-from lightning_cost.network.find import find_network
+from lightning_cost.network.find import find_network, is_compiled
 from lightning_cost.network.lineage import Change, lineage_of, start_lineage
 from lightning_cost.network.participants import (
     SpendsCompute,
     StructuralCallback,
     callbacks_of,
-    set_callbacks,
+    run_last,
 )
+from lightning_cost.network.structural import on_rank_zero
+from lightning_cost.runtime.device import cpu_name
 
-_IN_PROGRESS_BAR = (Resource.macs, Resource.latency_ms)
+_IN_PROGRESS_BAR = {"MACs": Resource.macs, "ms": Resource.latency_ms}
 
 
 class CostMonitor(Callback):
@@ -74,7 +80,10 @@ class CostMonitor(Callback):
         self._lineage: tuple[Change, ...] | None = None
         self._network: nn.Module | None = None
         self._spenders: list[SpendsCompute] = []
-        self._world_size = 1
+        self._run_id: str | None = None
+        self._journal: SpendJournal | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._is_fitting = False
 
     @property
     def dense(self) -> Cost | None:
@@ -94,7 +103,7 @@ class CostMonitor(Callback):
     def update_spend(self) -> Spend:
         """What the run has used until now."""
         searched = sum(callback.search_flops for callback in self._spenders)
-        self.meter.search_flops = max(self.meter.search_flops, searched)
+        self.meter.searched_flops = max(self.meter.searched_flops, searched)
         return self.meter.spend
 
     def update_cost(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Cost:
@@ -115,8 +124,7 @@ class CostMonitor(Callback):
             entry for entry in callbacks_of(trainer) if isinstance(entry, SpendsCompute)
         ]
         _, self._network = find_network(pl_module, self.network)
-        self._world_size = trainer.world_size
-        self.meter.num_machines = trainer.num_nodes
+        self.meter.share_with(num_ranks=trainer.world_size, num_nodes=trainer.num_nodes)
         self.meter.start()
 
     @override
@@ -125,10 +133,15 @@ class CostMonitor(Callback):
         if machine is None and self.hardware is not None and self.hardware.is_local:
             machine = self.hardware
         if machine is not None:
-            self.meter.power_w = machine.power_w
-            self.meter.price_usd_per_hour = machine.price_usd_per_hour
+            self.meter.price_by(
+                machine, num_devices=trainer.world_size, num_nodes=trainer.num_nodes
+            )
+        self._go_on(trainer)
+        self.meter.measure_energy(open_counters(local_rank=trainer.local_rank))
+        self.meter.training.has_updates = pl_module.automatic_optimization
         self._example = capture_example(trainer, pl_module, self.network)
         self._follow(trainer, pl_module)
+        self._is_fitting = True
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -146,12 +159,19 @@ class CostMonitor(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        assert self._network is not None
-        if lineage_of(self._network) is not self._lineage:
+        if lineage_of(self._network) is not self._lineage:  # type: ignore[arg-type]
             self.update_cost(trainer, pl_module)
             self._show(trainer)
         elif batch_idx == 0:
             self._show(trainer)
+        self.meter.training.begin(batch)
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        if self.meter.training.has_updates:
+            self.meter.training.update()
 
     @override
     def on_train_batch_end(
@@ -162,10 +182,44 @@ class CostMonitor(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.meter.add_samples(_num_samples(batch) * self._world_size)
+        self.meter.training.end()
+        if self._journal is not None:
+            self._journal.tick(self.meter.seconds, self._spent)
+
+    @override
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._is_fitting:
+            self.meter.evaluation.begin(batch)
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._is_fitting:
+            self.meter.evaluation.end()
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_fitting:
+            self._sync(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.meter.training.abort()
+        self._sync(trainer, pl_module)
         # the row is of the network that was trained and validated: written before a change counts
         self.tracker.add_row(
             epoch=trainer.current_epoch,
@@ -180,25 +234,73 @@ class CostMonitor(Callback):
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.update_spend()
-        self.meter.stop()
+        self._end()
+        if self._journal is not None:
+            self._journal.close()
 
     @override
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self.update_spend()
-        self.meter.stop()
+        self._end()
+        if self._journal is not None:
+            self._journal.write(self._spent())
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        self.update_spend()
-        return {"meter": self.meter.state_dict(), "tracker": self.tracker.state_dict()}
+        return {"meter": self._spent(), "tracker": self.tracker.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.meter.load_state_dict(state_dict["meter"])
+        self._loaded = state_dict["meter"]
+        self._run_id = self._loaded.get("run_id")
+        self.meter.load_state_dict(self._loaded)
         self.tracker.load_state_dict(state_dict["tracker"])
+
+    def _spent(self) -> dict[str, Any]:
+        """What the run has used, for checkpoints and for the journal beside them."""
+        self.update_spend()
+        path = None if self._journal is None else str(self._journal.path)
+        return {**self.meter.state_dict(), "run_id": self._run_id, "journal": path}
+
+    def _go_on(self, trainer: pl.Trainer) -> None:
+        """Take over what the run used after its checkpoint, and keep a journal from here on."""
+        self._run_id = trainer.strategy.broadcast(self._run_id or uuid.uuid4().hex)
+        assert self._run_id is not None
+        saved, self._loaded = self._loaded, None
+        name = SpendJournal.name_of(self._run_id)
+        places = [folder / name for folder in checkpoint_folders(trainer)]
+        if saved is not None and saved.get("journal") is not None:
+            places.insert(1, Path(saved["journal"]))
+        self._journal = None
+        written = None
+        if trainer.is_global_zero and places:
+            path = next((path for path in places if path.exists()), places[0])
+            self._journal = SpendJournal(path)
+            written = self._journal.read()
+        written = trainer.strategy.broadcast(written)
+        if saved is not None and written is not None:
+            self.meter.load_state_dict(with_lost_work(saved, written))
+
+    def _sync(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        self.meter.read_joules()
+
+        def sum_over_ranks(own: float) -> float:
+            summed = trainer.strategy.reduce(
+                torch.tensor(own, dtype=torch.float64, device=pl_module.device), reduce_op="sum"
+            )
+            return float(summed)
+
+        self.meter.sync(sum_over_ranks)
+
+    def _end(self) -> None:
+        self._is_fitting = False
+        self.meter.training.abort()
+        self.meter.evaluation.abort()
+        self.update_spend()
+        self.meter.stop()
 
     def _follow(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         """Measure the network if its structure changed, on rank 0 for all; whether it did."""
@@ -206,16 +308,25 @@ class CostMonitor(Callback):
         self._network, self._lineage = network, start_lineage(network)
 
         def measured() -> Cost:
-            found: tuple[Cost, float] = ({}, 0)
-            if trainer.is_global_zero:
-                found = (
-                    measure(network, self._example, hardware=self.hardware),
-                    count_training_flops(network, self._example),
-                )
-            cost, self.meter.flops_per_sample = trainer.strategy.broadcast(found)
-            return cost
+            return on_rank_zero(
+                trainer, lambda: measure(network, self._example, hardware=self.hardware)
+            )
 
-        return self.tracker.refresh(network, measured)
+        changed = self.tracker.refresh(network, measured, setting=_setting(self.hardware))
+        if changed or not self._is_fitting:
+            self._count_anew(trainer, pl_module, network)
+        return changed
+
+    def _count_anew(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
+    ) -> None:
+        training, evaluation = self.meter.training, self.meter.evaluation
+        training.forget_shapes()
+        evaluation.forget_shapes()
+        if is_compiled(pl_module):  # a compiled step shows no operators while it runs
+            flops = on_rank_zero(trainer, lambda: count_training_flops(network, self._example))
+            training.flops_per_sample = flops
+            evaluation.flops_per_sample = self.cost[Resource.flops].value
 
     def _log(self, trainer: pl.Trainer) -> None:
         costs = {resource.log_key: entry.value for resource, entry in self.cost.items()}
@@ -225,64 +336,22 @@ class CostMonitor(Callback):
 
     def _show(self, trainer: pl.Trainer) -> None:
         # not pl_module.log, whose every entry Lightning reads out again after each step
-        trainer.progress_bar_metrics.update(
-            {
-                resource.log_key: float(self.cost[resource].value)
-                for resource in _IN_PROGRESS_BAR
-                if resource in self.cost
-            }
-        )
+        # short and as text: the bar would format numbers again at every step
+        shown: dict[str, Any] = trainer.progress_bar_metrics
+        shown |= {
+            word: f"{self.cost[resource].value:.3g}"
+            for word, resource in _IN_PROGRESS_BAR.items()
+            if resource in self.cost
+        }
 
 
-@runtime_checkable
-class RunsAfter(Protocol):
-    """A callback that observes what the others did in the same hook."""
-
-    runs_after: int
-
-
-def run_last(trainer: pl.Trainer) -> None:
-    """Put the observing callbacks behind the others, whatever the order of the list was.
-
-    Checkpoint callbacks stay last of all.
-    """
-
-    def place(callback: Callback) -> float:
-        if isinstance(callback, Checkpoint):
-            return float("inf")
-        return callback.runs_after if isinstance(callback, RunsAfter) else 0
-
-    set_callbacks(trainer, sorted(callbacks_of(trainer), key=place))
+def _setting(hardware: Hardware | None) -> str:
+    """What a measurement depends on beside the network."""
+    if hardware is None:
+        return ""
+    return f"{hardware!r} {cpu_name() if hardware.is_local else ''}"
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     """The Trainer's metrics so far."""
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
-
-
-def _num_samples(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor."""
-    found = _first_dimension(batch)
-    if found is None:
-        warnings.warn(
-            "training FLOPs count one sample a step: the batch holds no tensor", stacklevel=2
-        )
-        return 1
-    return found
-
-
-def _first_dimension(value: Any) -> int | None:
-    if isinstance(value, Tensor):
-        return value.shape[0] if value.dim() > 0 else None
-    # runs after every step, when little of it is in the cache: the usual forms first
-    if isinstance(value, (list, tuple)):
-        entries: Iterable[Any] = value
-    elif isinstance(value, Mapping):
-        entries = value.values()
-    else:
-        return None
-    for entry in entries:
-        size = _first_dimension(entry)
-        if size is not None:
-            return size
-    return None

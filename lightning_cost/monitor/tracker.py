@@ -28,13 +28,20 @@ class CostTracker:
         self.history: list[dict[str, Any]] = []
         self._structure: str | None = None
 
-    def refresh(self, network: nn.Module, measure: Callable[[], Cost]) -> bool:
-        """Bring ``cost`` up to date where the structure of ``network`` changed.
+    def refresh(
+        self, network: nn.Module, measure: Callable[[], Cost], *, setting: str = ""
+    ) -> bool:
+        """Bring ``cost`` up to date where the structure of ``network`` changed, or the device.
+
+        Args:
+            network: As it is now.
+            measure: Finds its cost.
+            setting: What the cost depends on beside the network, such as the device.
 
         Returns:
             Whether it was measured.
         """
-        structure = structure_of(network)
+        structure = structure_of(network, setting)
         if structure == self._structure:
             return False
         self.cost = measure()
@@ -80,8 +87,8 @@ class CostTracker:
         self._structure = state["structure"]
 
 
-def structure_of(network: nn.Module) -> str:
-    """A digest of what the cost depends on: lineage, and names, shapes and types of tensors.
+def structure_of(network: nn.Module, setting: str = "") -> str:
+    """A digest of what the cost depends on: lineage, names, shapes and types of tensors, setting.
 
     >>> structure_of(nn.Linear(2, 3)) == structure_of(nn.Linear(2, 3))
     True
@@ -90,5 +97,5 @@ def structure_of(network: nn.Module) -> str:
     """
     tensors = [*network.named_parameters(), *network.named_buffers()]
     described = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
-    content = repr((len(lineage_of(network)), described))
+    content = repr((len(lineage_of(network)), described, setting))
     return hashlib.sha256(content.encode()).hexdigest()

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
+from lightning_cost.network.participants import callbacks_of
 from lightning_cost.network.structural import check_shapes, network_state
 
 
@@ -37,3 +40,13 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     check_shapes(network, state)
     network.load_state_dict(state)
     return network.eval()
+
+
+def checkpoint_folders(trainer: pl.Trainer) -> list[Path]:
+    """Where the checkpoint that is resumed lies, and where the next ones will."""
+    folders = [] if trainer.ckpt_path is None else [Path(trainer.ckpt_path).parent]
+    for callback in callbacks_of(trainer):
+        folder = getattr(callback, "dirpath", None)
+        if isinstance(callback, Checkpoint) and folder is not None:
+            folders.append(Path(folder))
+    return folders

@@ -42,6 +42,14 @@ def find_network(pl_module: pl.LightningModule, path: str | None = None) -> tupl
     return path, network
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a part of ``module`` runs through ``torch.compile``."""
+    return getattr(module, "_compiler_ctx", None) is not None or any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+        for part in module.modules()
+    )
+
+
 def _candidates(pl_module: pl.LightningModule) -> list[str]:
     return [
         name

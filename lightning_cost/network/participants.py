@@ -3,6 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import nn
 
 
@@ -34,6 +35,17 @@ class SpendsCompute(Protocol):
         """FLOPs that it has used so far, resumed runs included."""
 
 
+@runtime_checkable
+class LimitsCompute(Protocol):
+    """A callback that limits what the run may use."""
+
+    def may_go_on(self) -> bool:
+        """Whether there is room for more of what is going on between two training steps.
+
+        Whoever computes there for long asks again and again, on one rank, and ends early if not.
+        """
+
+
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The Trainer's callbacks; a public attribute that Lightning hides from type checkers."""
     return list(trainer.callbacks)  # type: ignore[attr-defined]
@@ -42,3 +54,24 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
 def set_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:
     """Replace the Trainer's callbacks; whoever iterates over the old list is not disturbed."""
     trainer.callbacks = callbacks  # type: ignore[attr-defined]
+
+
+@runtime_checkable
+class RunsAfter(Protocol):
+    """A callback that observes what the others did in the same hook."""
+
+    runs_after: int
+
+
+def run_last(trainer: pl.Trainer) -> None:
+    """Put the observing callbacks behind the others, whatever the order of the list was.
+
+    Checkpoint callbacks stay last of all.
+    """
+
+    def place(callback: Callback) -> float:
+        if isinstance(callback, Checkpoint):
+            return float("inf")
+        return callback.runs_after if isinstance(callback, RunsAfter) else 0
+
+    set_callbacks(trainer, sorted(callbacks_of(trainer), key=place))

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.network.batch import num_samples_of
+
 BatchLoss: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """The mean loss, a scalar, of a network on one batch."""
 
@@ -52,11 +54,3 @@ def collect_batches(
     if not batches:
         raise ValueError("the data to search on must hold at least one batch, got none")
     return batches
-
-
-def num_samples_of(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor."""
-    if isinstance(batch, Tensor):
-        return batch.shape[0]
-    values = batch.values() if isinstance(batch, dict) else batch
-    return num_samples_of(next(iter(values)))

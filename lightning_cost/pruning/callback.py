@@ -13,11 +13,17 @@ from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
-from lightning_cost.network.participants import StructuralCallback, callbacks_of
+from lightning_cost.network.participants import (
+    LimitsCompute,
+    StructuralCallback,
+    callbacks_of,
+)
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
@@ -147,7 +153,9 @@ class GlobalRankingPruning(pl.Callback):
 
         def check() -> dict[str, Any]:
             resources = list(self.budget.resources)
-            dense = measure(network, self._example, hardware=self.hardware, resources=resources)
+            dense = self._known_dense(trainer, resources)
+            if dense is None:
+                dense = measure(network, self._example, hardware=self.hardware, resources=resources)
             problem = self._problem(trainer, network, dense)
             for name, reason in problem.grouping.left_alone.items():
                 rank_zero_info(f"pruning leaves {name!r} alone: {reason}")
@@ -226,6 +234,12 @@ class GlobalRankingPruning(pl.Callback):
         """Search for the ranking and plan every step along it, as plain data."""
         assert self._dense_cost is not None
         problem = self._problem(trainer, network, self._dense_cost)
+        limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
+
+        def may_go_on(flops: float) -> bool:
+            self._search_flops = flops
+            return all(entry.may_go_on() for entry in limiting)
+
         learned = learn_ranking(
             problem,
             self.search,
@@ -233,6 +247,7 @@ class GlobalRankingPruning(pl.Callback):
             loss=self.loss,
             dense_cost=self._dense_cost,
             generator=torch.Generator().manual_seed(self.seed),
+            may_go_on=may_go_on,
         )
         plans = step_plans(problem, learned.ranking, self.schedule, self._dense_cost)
         return {
@@ -257,6 +272,18 @@ class GlobalRankingPruning(pl.Callback):
             preview=preview,
             hardware=self.hardware,
         )
+
+    def _known_dense(self, trainer: pl.Trainer, resources: list[Resource]) -> Cost | None:
+        """The dense cost that a monitor of the same device has measured, so that all speak of one.
+
+        ``None`` if there is none that knows all of ``resources``.
+        """
+        for entry in callbacks_of(trainer):
+            if isinstance(entry, CostMonitor) and entry.dense is not None:
+                is_alike = entry.hardware == self.hardware or not self.budget.needs_hardware
+                if is_alike and all(resource in entry.dense for resource in resources):
+                    return {resource: entry.dense[resource] for resource in resources}
+        return None
 
     def _search_data(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> SearchData:
         def to_device(batch: Any) -> Any:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lightning_cost.network.batch import num_samples_of
 from lightning_cost.network.lineage import Change
-from lightning_cost.pruning.batches import BatchLoss, num_samples_of
+from lightning_cost.pruning.batches import BatchLoss
 from lightning_cost.pruning.surgery import operated
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from lightning_cost.cost.forward import Example, map_tensors
 from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.memory import recorded_steps
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, named_stored, named_weights, size_bytes
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.axis_sizes import AxisSizes
 from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.memory_pricing import (
+    MemoryPricer,
+    UnpriceableError,
+    telling_memory_widths,
+)
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.surgery import operated, removal
 
@@ -29,7 +35,7 @@ _CHUNK = 8192
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class WidthPricer:
-    """Prices any number of channels per group, in macs, flops, params and size_bytes.
+    """Prices any number of channels per group in every counted resource.
 
     Every counted cost of a layer is a constant, proportional to its output channels, to its input
     channels, or to both. Which of these each tensor and each layer's MACs are is read off a few
@@ -41,12 +47,16 @@ class WidthPricer:
         constants: Cost of what does not depend on the widths, by resource.
         coefficients: Cost per output channel, per input channel and per pair of them, of each
             layer, [3, num_layers], by resource.
+        memory: Peak memory; ``None`` if it does not follow from the widths.
+        unpriced: Why a counted resource is not priced.
     """
 
     names: tuple[str, ...]
     sizes: AxisSizes
     constants: Mapping[Resource, float]
     coefficients: Mapping[Resource, Floats]
+    memory: MemoryPricer | None = None
+    unpriced: Mapping[Resource, str] = field(default_factory=dict)
 
     @classmethod
     def from_network(
@@ -69,11 +79,13 @@ class WidthPricer:
             ValueError: If a cost depends on the widths in another way; names the layer.
         """
         sizes = AxisSizes.from_grouping(grouping)
-        assignments = sizes.telling_widths()
-        counted = [
-            _count(_built(network, grouping, widths, preview, example), example, sizes.modules)
-            for widths in assignments.tolist()
-        ]
+        assignments = np.concatenate([sizes.telling_widths(), telling_memory_widths(sizes)])
+        counted, recorded = [], []
+        for widths in assignments.tolist():
+            built = _built(network, grouping, widths, preview, example)
+            fitting = _on_device_of(built, example)
+            counted.append(_count(built, fitting, sizes.modules))
+            recorded.append(recorded_steps(built, fitting))
         outs, ins = sizes.at(assignments)
         constants: dict[Resource, float] = {}
         coefficients: dict[Resource, Floats] = {}
@@ -92,11 +104,18 @@ class WidthPricer:
                     form, coefficient = _form(resource, part, values, *axes)
                     table[form, place - 1] += coefficient
             constants[resource], coefficients[resource] = constant, table
+        memory, unpriced = None, {}
+        try:
+            memory = MemoryPricer.from_steps(recorded, sizes, assignments)
+        except UnpriceableError as error:
+            unpriced[Resource.peak_memory_bytes] = str(error)
         return cls(
             names=tuple(grouping.num_channels),
             sizes=sizes,
             constants=constants,
             coefficients=coefficients,
+            memory=memory,
+            unpriced=unpriced,
         )
 
     def price(self, widths: npt.NDArray[np.int64]) -> dict[Resource, Floats]:
@@ -123,7 +142,8 @@ class WidthPricer:
     @property
     def resources(self) -> frozenset[Resource]:
         """What is priced."""
-        return frozenset((*self.coefficients, Resource.flops))
+        with_memory = () if self.memory is None else (Resource.peak_memory_bytes,)
+        return frozenset((*self.coefficients, Resource.flops, *with_memory))
 
     def _price(self, widths: npt.NDArray[np.int64]) -> dict[Resource, Floats]:
         outs, ins = self.sizes.at(widths)
@@ -135,6 +155,8 @@ class WidthPricer:
                 total += term @ per_layer
             costs[resource] = total
         costs[Resource.flops] = 2 * costs[Resource.macs]
+        if self.memory is not None:
+            costs[Resource.peak_memory_bytes] = self.memory.price(widths)
         return costs
 
 
@@ -160,15 +182,19 @@ def _built(
     return deployed_copy(built, example)
 
 
+def _on_device_of(network: nn.Module, example: Example) -> Example:
+    weight = next(network.parameters(), next(network.buffers(), None))
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor if weight is None else tensor.to(weight.device)
+
+    return map_tensors(moved, example)
+
+
 def _count(network: nn.Module, example: Example, modules: Sequence[str]) -> _Counts:
     """Costs of the parts of a deployed network, by resource and layer; the rest under ``""``."""
     counts: _Counts = {(resource, name): {} for resource in PRICED for name in ("", *modules)}
-    device = next(network.parameters(), next(network.buffers(), None))
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor if device is None else tensor.to(device.device)
-
-    report = count_macs(network, map_tensors(moved, example))
+    report = count_macs(network, example)
     for name in modules:
         counts[Resource.macs, name][name] = report.by_module.get(name, 0)
     totals = {

@@ -1,6 +1,6 @@
 """The search for the ranking: candidates are cut, recalibrated and judged, the best one wins."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ from tqdm.auto import tqdm
 
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
-from lightning_cost.pruning.batches import BatchLoss, num_samples_of
+from lightning_cost.network.batch import num_samples_of
+from lightning_cost.pruning.batches import BatchLoss
 from lightning_cost.pruning.candidate import Candidate
 from lightning_cost.pruning.evolution import EvolutionSearch, RankingEvolution
 from lightning_cost.pruning.fitness import candidate_loss
@@ -66,6 +67,7 @@ def learn_ranking(
     loss: BatchLoss,
     dense_cost: Cost,
     generator: torch.Generator,
+    may_go_on: Callable[[float], bool] = lambda flops: True,
 ) -> LearnedRanking:
     """Learn one ranking of all channels of ``problem.network``.
 
@@ -73,6 +75,16 @@ def learn_ranking(
     (uniform width), squared norms divided by their group's mean, and the raw squared norm, which
     is LeGR's identity. Each is judged by its loss after milder cuts than the target, along the
     path to it: near the target an untrained network says nothing.
+
+    Args:
+        problem: What is pruned, and the limits.
+        settings: How long to search.
+        data: What candidates are judged on.
+        loss: Mean loss of a network on a batch.
+        dense_cost: What percentages are of.
+        generator: Of the candidates.
+        may_go_on: Told after each candidate what FLOPs the search has used; says whether to judge
+            another one.
 
     Returns:
         The fittest ranking; never worse on ``data.search`` than the best plain one.
@@ -110,6 +122,8 @@ def learn_ranking(
             evolution.tell(candidate, sum(losses) / len(losses))
             progress.update()
             progress.set_postfix(best=f"{evolution.best[1]:.4f}")
+            if not may_go_on(flops):
+                break
     best, fitness = evolution.best
     return LearnedRanking(
         ranking=best.ranking(bases), fitness=fitness, plain=evolution.plain, flops=flops

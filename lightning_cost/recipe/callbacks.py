@@ -18,6 +18,7 @@ def compress_to(
     hardware: Hardware | None = None,
     training: TrainingBudget | None = None,
     settings: CompressSettings | None = None,
+    train_hardware: Hardware | None = None,
     network: str | None = None,
     seed: int = 0,
 ) -> list[Callback]:
@@ -28,6 +29,8 @@ def compress_to(
         hardware: The device that it is for; needed for limits on latency, energy and price.
         training: Limits on the run.
         settings: When and how channels and bits are reduced.
+        train_hardware: The machine that trains, for what training costs; by default ``hardware``
+            where that is this machine.
         network: Path of the network in the LightningModule, where it cannot be found.
         seed: Of the search.
 
@@ -44,7 +47,9 @@ def compress_to(
         ['CostMonitor', 'GlobalRankingPruning', 'QuantizationAwareTraining', 'BudgetStopping']
     """
     settings = settings or CompressSettings()
-    callbacks: list[Callback] = [CostMonitor(hardware=hardware, network=network)]
+    callbacks: list[Callback] = [
+        CostMonitor(hardware=hardware, network=network, train_hardware=train_hardware)
+    ]
     if settings.prune:
         callbacks.append(
             GlobalRankingPruning(
@@ -79,5 +84,6 @@ def callbacks_for(config: RunConfig) -> list[Callback]:
         hardware=config.hardware,
         training=None if config.training.is_empty else config.training,
         settings=config.compress,
+        train_hardware=config.train_hardware,
         seed=config.seed,
     )

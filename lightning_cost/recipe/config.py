@@ -85,6 +85,8 @@ class RunConfig:
 
     Args:
         hardware: The device that the model is for.
+        train_hardware: The machine that trains, for energy, emissions and money of the run; by
+            default ``hardware`` where that is this machine.
         runtime: Overrides the device's runtime: ``"auto"`` or the name of an installed one.
         budget: Limits on the deployed model.
         training: Limits on the run.
@@ -99,6 +101,7 @@ class RunConfig:
     """
 
     hardware: Hardware = field(default_factory=Hardware.local)
+    train_hardware: Hardware | None = None
     runtime: str | None = None
     budget: ModelBudget = field(default_factory=ModelBudget)
     training: TrainingBudget = field(default_factory=TrainingBudget)

@@ -7,14 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lightning_cost.cost.forward import Example
-from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.forward import Example, with_batch_size
+from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.resource import Resource
-from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.device import AUTO, Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.runtime.contract import DEPLOYABLE, Session, installed_runtimes, open_file
-from lightning_cost.runtime.latency import Latencies, measure_latencies
+from lightning_cost.runtime.contract import (
+    DEPLOYABLE,
+    RUNTIMES,
+    Session,
+    installed_runtimes,
+    open_file,
+)
+from lightning_cost.runtime.latency import Latencies, measure_side_by_side
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.parity import Parity, check_parity
 
@@ -65,6 +71,7 @@ def deliver(
     path: Path,
     *,
     hardware: Hardware,
+    latency: Measurement | None,
     evaluation: Mapping[str, Sequence[tuple[Tensor, Tensor]]],
     is_quantized: bool,
 ) -> Delivery:
@@ -74,6 +81,7 @@ def deliver(
         network: Trained; left as it is.
         path: The ONNX file to write.
         hardware: The target.
+        latency: As it was measured; ``None`` where the target's is estimated.
         evaluation: Batches of real images and labels, by the name of the metric; those of the
             first metric also serve the parity check.
         is_quantized: Whether parity is judged by equal predictions instead of equal values, as
@@ -83,7 +91,9 @@ def deliver(
     example = images[:1]
     deployed = deployed_copy(network, example)
     write_onnx(deployed, example, path)
-    cost = measure(network, example, hardware=hardware)
+    counted = [resource for resource in Resource if resource.is_counted]
+    cost = measure(network, example, resources=counted)
+    cost |= hardware.price(deployed, example, latency=latency)
     runtime = _file_runtime(cost[Resource.latency_ms].runtime)
     with open_file(
         path, runtime=runtime, num_threads=hardware.num_threads, precision=hardware.precision
@@ -120,13 +130,68 @@ def accuracy_of(session: Session, batches: Iterable[tuple[Tensor, Tensor]]) -> f
     return num_right / num_samples
 
 
-def latency_by_runtime(network: nn.Module, example: Example, hardware: Hardware) -> Latencies:
-    """Latency of ``network``, as deployed, on every runtime installed here; empty if not local."""
-    return measure_latencies(
-        deployed_copy(network, example),
-        example,
-        runtimes=installed_runtimes() if hardware.is_local else [],
+def latencies_of(
+    networks: Mapping[str, nn.Module], example: Example, hardware: Hardware
+) -> dict[str, Latencies]:
+    """Latency of each network, as deployed, on every runtime that offers the target's precision.
+
+    They are measured in turn, so that their ratios can be believed; empty if not on this machine.
+    """
+    runtimes = [
+        name for name in installed_runtimes() if hardware.precision in RUNTIMES[name].precisions
+    ]
+    return measure_side_by_side(
+        {name: deployed_copy(network, example) for name, network in networks.items()},
+        with_batch_size(example, hardware.batch_size),
+        runtimes=runtimes if hardware.is_local else [],
         num_threads=hardware.num_threads,
+        precision=hardware.precision,
+    )
+
+
+def fastest(found: Latencies) -> Measurement | None:
+    """The least latency on any runtime: what a dense network is quoted with."""
+    return min(found.measured.values(), key=lambda latency: latency.value, default=None)
+
+
+def as_delivered(found: Latencies, hardware: Hardware) -> Measurement | None:
+    """The latency on the runtime that the network is delivered for.
+
+    That is the target's; where it is to be chosen, the fastest one that runs the delivered file,
+    even if PyTorch is faster, which does not. ``None`` if the target is not this machine.
+
+    Raises:
+        ValueError: If the network does not run on it.
+    """
+    if not hardware.is_local:
+        return None
+    named = None if hardware.runtime in (None, AUTO) else hardware.runtime
+    wanted = list(found.measured) if named is None else [named]
+    if named is None:
+        wanted = [name for name in wanted if name in DEPLOYABLE]
+    running = [found.measured[name] for name in wanted if name in found.measured]
+    if not running:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.failures.items())
+        raise ValueError(
+            f"runtime must run the delivered network, got {hardware.runtime!r}: "
+            f"{reasons or 'not installed'}; choose another one"
+        )
+    return min(running, key=lambda latency: latency.value)
+
+
+def remark_on(found: Latencies, delivered: Measurement | None) -> str | None:
+    """What to say where another runtime is faster than the one that the network is delivered for.
+
+    It must be faster beyond doubt: the intervals of the two medians lie apart.
+    """
+    best = fastest(found)
+    if best is None or delivered is None or best.runtime == delivered.runtime:
+        return None
+    if best.interval and delivered.interval and best.interval[1] >= delivered.interval[0]:
+        return None
+    return (
+        f"{best.runtime} runs the delivered network in {best.value:.3g} {best.unit}, "
+        f"{delivered.runtime}, which it is delivered for, in {delivered.value:.3g}"
     )
 
 

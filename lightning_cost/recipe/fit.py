@@ -26,7 +26,14 @@ from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.console import without_advice
 from lightning_cost.recipe.data import batches_of, facts_of, first_images, num_classes_of
 from lightning_cost.recipe.dense import DenseSnapshot
-from lightning_cost.recipe.deployment import deliver, latency_by_runtime, require_file_runtime
+from lightning_cost.recipe.deployment import (
+    as_delivered,
+    deliver,
+    fastest,
+    latencies_of,
+    remark_on,
+    require_file_runtime,
+)
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
@@ -197,10 +204,13 @@ def _report(
     example = evaluation[METRIC][0][0][:1]
     network = module.network.cpu()
     is_quantized = any(isinstance(c, PrepareQuantization) for c in lineage_of(network))
+    latencies = latencies_of({"dense": dense, "final": network}, example, config.hardware)
+    latency = as_delivered(latencies["final"], config.hardware)
     before = deliver(
         dense,
         run_dir / "dense.onnx",
         hardware=config.hardware,
+        latency=fastest(latencies["dense"]),
         evaluation=evaluation,
         is_quantized=False,
     )
@@ -208,13 +218,10 @@ def _report(
         network,
         run_dir / ONNX_NAME,
         hardware=config.hardware,
+        latency=latency,
         evaluation=evaluation,
         is_quantized=is_quantized,
     )
-    latencies = {
-        stage: latency_by_runtime(each, example, config.hardware)
-        for stage, each in (("dense", dense), ("final", network))
-    }
     device, facts = config.hardware.fingerprint(), facts_of(data)
     return build_report(
         RunFacts(
@@ -232,6 +239,7 @@ def _report(
             },
             data=facts,
             metric=METRIC,
+            note=remark_on(latencies["final"], latency),
             stop_reason=stopping.stop_reason,
             artifacts={
                 "onnx": ONNX_NAME,
@@ -254,14 +262,20 @@ def _report(
         ),
         limits=config.budget.limits(monitor.dense or before.cost),
         history=monitor.history,
-        spend=spend_entries(monitor.update_spend().to_dict(), _assumptions(monitor)),
+        spend=spend_entries(
+            monitor.update_spend().to_dict(),
+            _assumptions(monitor),
+            estimated=monitor.meter.estimated,
+        ),
         training_limits=config.training.limits(),
         parity=asdict(after.parity) | {"runtime": after.runtime},
         not_counted=[
             f"latency of the {stage} network on {runtime}: {reason}"
             for stage, found in latencies.items()
             for runtime, reason in found.failures.items()
-        ],
+        ]
+        + [f"{name} (not in train_flops)" for name in monitor.meter.training.unsupported]
+        + [f"{name} (not in eval_flops)" for name in monitor.meter.evaluation.unsupported],
     )
 
 
@@ -287,4 +301,4 @@ def _assumptions(monitor: CostMonitor) -> dict[str, str]:
     note = ", ".join(f"{name}={value:g}" for name, value in known.items())
     if missing:
         note = f"{note}; not described by the hardware: {', '.join(missing)}".lstrip("; ")
-    return dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note)
+    return {**dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note), **monitor.meter.notes}

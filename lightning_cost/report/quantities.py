@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_cost.cost.measurement import Measurement
+
 UNKNOWN = "not known"
 LABELS = {
     "macs": "MACs",
@@ -15,9 +17,11 @@ LABELS = {
     "energy_mj": "energy",
     "usd_per_million": "price",
     "train_flops": "training compute",
+    "eval_flops": "validation compute",
     "search_flops": "search compute",
     "wall_clock_s": "wall clock",
     "energy_kwh": "energy",
+    "measured_energy_kwh": "energy by counters",
     "co2_kg": "CO2",
     "usd": "price",
 }
@@ -89,6 +93,26 @@ def change(before: float | None, after: float | None) -> str:
     return f"{figures(ratio)}× less" if ratio > 1 else f"{figures(1 / ratio)}× more"
 
 
+def cost_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """As :func:`change`, of two measurements that may differ in nothing but their runtime.
+
+    The dense network is quoted on whichever runtime runs it fastest, so that the gain is not that
+    of a better runtime.
+
+    >>> fast = {"value": 1.0, "unit": "ms", "method": "measured", "num_threads": 4}
+    >>> cost_change({**fast, "value": 3.0}, fast), cost_change({**fast, "num_threads": 1}, fast)
+    ('3.00× less', 'not comparable')
+    """
+    if before is None or after is None:
+        return UNKNOWN
+    ours, theirs = Measurement.from_dict(before), Measurement.from_dict(after)
+    try:
+        ours.require_comparable(theirs, across=["runtime"])
+    except ValueError:
+        return "not comparable"
+    return change(ours.value, theirs.value)
+
+
 def percent(ratio: float | None) -> str:
     """A fraction as a percentage with one decimal."""
     return UNKNOWN if ratio is None else f"{100 * ratio:.1f} %"
@@ -148,7 +172,7 @@ def marked_text(measurement: Mapping[str, Any] | None) -> str:
 
 
 def conditions(measurement: Mapping[str, Any]) -> str:
-    """Where a measurement came from: runtime, threads, batch, precision, device, spread.
+    """Where a measurement came from: runtime, threads, batch, precision, device, spread, certainty.
 
     >>> conditions({"runtime": "openvino", "num_threads": 1, "batch_size": 1})
     'openvino, 1 thread, batch 1'
@@ -162,10 +186,26 @@ def conditions(measurement: Mapping[str, Any]) -> str:
         measurement.get("dtype"),
         measurement.get("device"),
         None if spread is None else f"interquartile range {quantity(spread, unit)}",
+        *_certainty(measurement, unit),
     ]
     left_out = measurement.get("unsupported") or []
     parts += [f"without {', '.join(left_out)}"] if left_out else []
     return ", ".join(str(part) for part in parts if part)
+
+
+def _certainty(measurement: Mapping[str, Any], unit: str) -> list[str]:
+    """How well a median is known, where it was measured."""
+    interval, p95 = measurement.get("interval"), measurement.get("p95")
+    num_samples, stopped_by = measurement.get("num_samples"), measurement.get("stopped_by")
+    parts = []
+    if interval is not None:
+        low, high = (figures(value) for value in interval)
+        parts.append(f"95 % interval {low} to {high} {unit}")
+    if p95 is not None:
+        parts.append(f"95th percentile {quantity(p95, unit)}")
+    if num_samples is not None:
+        parts.append(f"{num_samples:,} calls, ended by {stopped_by}")
+    return parts
 
 
 def _prefixed(value: float, unit: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from lightning_cost.report.markup import Markup, element, join, pairs, section, table
 from lightning_cost.report.quantities import (
     UNKNOWN,
-    change,
     conditions,
+    cost_change,
     duration,
     label,
     metric_change,
@@ -115,7 +115,7 @@ def before_after(report: Report) -> Markup:
     rows = []
     for name in dict.fromkeys([*dense["cost"], *final["cost"]]):
         before, after = dense["cost"].get(name), final["cost"].get(name)
-        ratio = change(before and before["value"], after and after["value"])
+        ratio = cost_change(before, after)
         rows.append([label(name), marked(before), marked(after), ratio])
     for name in dict.fromkeys([*dense["metrics"], *final["metrics"]]):
         values = dense["metrics"].get(name), final["metrics"].get(name)

@@ -1,34 +1,42 @@
 """What a run used, each amount with its unit, its origin and what it rests on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 SPEND_UNITS = {
     "train_flops": "FLOP",
+    "eval_flops": "FLOP",
     "search_flops": "FLOP",
     "wall_clock_s": "s",
     "energy_kwh": "kWh",
+    "measured_energy_kwh": "kWh",
     "co2_kg": "kg CO2",
     "usd": "USD",
 }
 _METHODS = {
     "train_flops": "exact",
-    "search_flops": "exact",
+    "eval_flops": "exact",
+    "search_flops": "estimated",
     "wall_clock_s": "measured",
     "energy_kwh": "estimated",
+    "measured_energy_kwh": "measured",
     "co2_kg": "estimated",
     "usd": "estimated",
 }
 
 
 def spend_entries(
-    values: Mapping[str, float | None], assumptions: Mapping[str, str] | None = None
+    values: Mapping[str, float | None],
+    assumptions: Mapping[str, str] | None = None,
+    *,
+    estimated: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Amounts as ``build_report`` takes them: FLOPs counted, time measured, the rest estimated.
 
     Args:
         values: Amounts by the names of ``SPEND_UNITS``; one left out or ``None`` is not known.
         assumptions: What each amount rests on, or why it is not known.
+        estimated: Names of amounts that are usually exact, and are estimates in this run.
 
     Raises:
         ValueError: If a name is none of ``SPEND_UNITS``.
@@ -37,9 +45,13 @@ def spend_entries(
     {'value': 2.0, 'method': 'estimated', 'assumptions': '1 USD an hour'}
     """
     notes = assumptions or {}
-    _check_names([*values, *notes])
+    _check_names([*values, *notes, *estimated])
     return {
-        name: {"value": values.get(name), "method": method, "assumptions": notes.get(name, "")}
+        name: {
+            "value": values.get(name),
+            "method": "estimated" if name in estimated else method,
+            "assumptions": notes.get(name, ""),
+        }
         for name, method in _METHODS.items()
     }
 
@@ -55,8 +67,8 @@ def complete_spend(spend: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 
 
 def all_flops(spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """FLOPs of training and search together, as sure as the less sure of the two."""
-    parts = [spent["train_flops"], spent["search_flops"]]
+    """FLOPs of training, validation and search together, as sure as the least sure of them."""
+    parts = [spent[name] for name in ("train_flops", "eval_flops", "search_flops")]
     values = [part["value"] for part in parts]
     total = None if None in values else sum(values)
     methods = {part["method"] for part in parts}

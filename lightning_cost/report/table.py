@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_cost.report.quantities import (
-    change,
     conditions,
+    cost_change,
     label,
     marked_text,
     metric_change,
@@ -21,7 +21,7 @@ def cost_table(report: Mapping[str, Any]) -> str:
     rows = [["", "dense", "as deployed", "change", "limit", "headroom"]]
     for name in dict.fromkeys([*dense["cost"], *final["cost"], *report["budget"]]):
         before, after = dense["cost"].get(name), final["cost"].get(name)
-        ratio = change(before and before["value"], after and after["value"])
+        ratio = cost_change(before, after)
         limit = report["budget"].get(name)
         rows.append([label(name), marked_text(before), marked_text(after), ratio, *_limit(limit)])
     for name in dict.fromkeys([*dense["metrics"], *final["metrics"]]):

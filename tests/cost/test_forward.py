@@ -1,4 +1,6 @@
 import random
+from collections import UserDict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ from torch import nn
 
 from lightning_cost.cost.forward import (
     batch_size_of,
+    map_tensors,
     observing,
     run_forward,
+    tensors_of,
     with_batch_size,
 )
 
@@ -33,7 +37,7 @@ class Intruder(nn.Module):
         self.modes = None
 
     def forward(self, x):
-        self.modes = [module.training for module in self.modules()]
+        self.modes = self.modes or [module.training for module in self.modules()]
         self.count += 1
         self.replaced = torch.full((3,), torch.nan)
         self.late = torch.ones(1)
@@ -65,7 +69,11 @@ def test_batch_size_is_the_first_dimension_of_the_first_tensor_that_has_one():
 
 @pytest.mark.parametrize(
     ("example", "found"),
-    [(torch.zeros(0, 3), "a batch of 0"), ((torch.tensor(1.0), "text"), "no tensor")],
+    [
+        (torch.zeros(0, 3), r"float32 \[0, 3\]"),
+        ((torch.zeros(2, 3, 0, 5), torch.zeros(2)), r"float32 \[2, 3, 0, 5\] on cpu"),
+        ((torch.tensor(1.0), "text"), "no tensor"),
+    ],
 )
 def test_an_example_without_samples_is_refused(example, found):
     with pytest.raises(ValueError, match=f"example must hold at least one sample.*{found}"):
@@ -80,6 +88,36 @@ def test_batch_is_cut_or_repeated_and_the_rest_kept(size):
     assert resized["x"][1] is table
     assert resized["n"] is number
     assert resized["flag"] is True
+
+
+@dataclass
+class Features:
+    image: torch.Tensor
+    scale: int
+
+
+def test_tensors_in_dataclasses_and_mappings_are_found_and_changed():
+    nested = {"a": Features(torch.zeros(2, 3), 4), "b": UserDict(c=[torch.ones(2)])}
+    assert [tensor.shape for tensor in tensors_of(nested)] == [(2, 3), (2,)]
+    cut = with_batch_size(nested, 1)
+    assert [tensor.shape for tensor in tensors_of(cut)] == [(1, 3), (1,)]
+    assert cut["a"].scale == 4
+    assert [tensor.dtype for tensor in tensors_of(map_tensors(torch.Tensor.half, nested))] == [
+        torch.float16
+    ] * 2
+    assert tensors_of(nested)[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda packed: packed, lambda packed: (packed,)])
+def test_a_packed_sequence_is_cut_and_repeated_by_sequences(wrap):
+    rows = [torch.arange(float(n))[:, None] for n in (2, 4, 3)]
+    packed = nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    assert batch_size_of(wrap(packed)) == 3
+    for size, lengths in ((1, [2]), (2, [2, 4]), (3, [2, 4, 3]), (4, [2, 4, 3, 2])):
+        resized = with_batch_size(wrap(packed), size)
+        output, _ = run_forward(nn.RNN(1, 2), resized)
+        unpacked = nn.utils.rnn.unpack_sequence(output)
+        assert [len(sequence) for sequence in unpacked] == lengths
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lightning_cost.cost.memory import Step, peak_memory_bytes, peak_of_steps
+from lightning_cost.cost.liveness import Step, peak_of_steps
+from lightning_cost.cost.memory import peak_memory_bytes
 
 
 class Residual(nn.Module):

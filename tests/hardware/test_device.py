@@ -6,6 +6,9 @@ from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware import device as device_module
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.energy import EnergyModel
+from lightning_cost.hardware.joules import NoCounters
+from lightning_cost.hardware.layers import layers_of
 
 TOY = {
     "name": "toy",
@@ -27,6 +30,11 @@ def test_described_costs_have_a_closed_form():
     assert cost[Resource.energy_mj].value == pytest.approx(3 * latency_ms)
     # a million inferences are 250,000 batches of 4 ms: 1000 s at 0.002 USD/s
     assert cost[Resource.usd_per_million].value == pytest.approx(2.0)
+    assert [measurement.model for measurement in cost.values()] == [
+        "roofline",
+        "power_x_latency",
+        "rent at utilisation 1",
+    ]
     for measurement in cost.values():
         assert measurement.method is Method.estimated
         assert (measurement.device, measurement.batch_size) == ("toy", 4)
@@ -40,6 +48,87 @@ def test_a_network_too_big_for_the_memory_is_remarked():
     assert cost[Resource.latency_ms].unsupported == (
         f"lack of memory: {needed} of 1000000 bytes needed",
     )
+
+
+def test_weights_in_flash_and_activations_in_sram():
+    def remarks(**room):
+        cost = Hardware(**TOY, kind="microcontroller", **room).price(NETWORK, EXAMPLE)
+        return cost[Resource.latency_ms].unsupported
+
+    assert remarks(flash_bytes=4_004_000, sram_bytes=8000) == ()
+    assert remarks(flash_bytes=4_003_999, sram_bytes=7999) == (
+        "lack of flash: 4004000 of 4003999 bytes needed",
+        "lack of SRAM: 8000 of 7999 bytes needed",
+    )
+
+
+def test_a_device_used_half_the_time_costs_twice():
+    full, half = (
+        Hardware(**TOY, price_usd_per_hour=1.0, utilisation=share).price(NETWORK, EXAMPLE)
+        for share in (1.0, 0.5)
+    )
+    ratio = half[Resource.usd_per_million].value / full[Resource.usd_per_million].value
+    assert ratio == pytest.approx(2)
+    assert half[Resource.latency_ms] == full[Resource.latency_ms]
+
+
+def test_an_analytic_energy_model_goes_before_power():
+    hardware = Hardware(**TOY, power_w=3.0, energy_model="eyeriss")
+    energy = hardware.price(NETWORK, EXAMPLE)[Resource.energy_mj]
+    layers, _ = layers_of(NETWORK, EXAMPLE)
+    assert energy.value == EnergyModel.load("eyeriss").energy_mj(layers)
+    assert (energy.model, energy.method) == ("eyeriss", Method.estimated)
+    assert Hardware(**TOY, energy_model="eyeriss").missing(Resource.energy_mj) is None
+
+
+def test_an_unknown_energy_model():
+    with pytest.raises(ValueError, match="energy_model must be one of eyeriss or the path"):
+        Hardware(**TOY, energy_model="abacus").price(NETWORK, EXAMPLE)
+
+
+def test_an_owned_device_costs_its_electricity():
+    for kind, pue in (("board", 1.0), ("server", 1.56)):
+        hardware = Hardware(**TOY, kind=kind, power_w=3.0, is_owned=True, region="europe")
+        cost = hardware.price(NETWORK, EXAMPLE)
+        kwh = 1e6 * cost[Resource.energy_mj].value / 1e3 / 3.6e6
+        assert cost[Resource.usd_per_million].value == pytest.approx(kwh * pue * 0.204)
+        assert cost[Resource.usd_per_million].model == f"electricity at 0.204 USD/kWh, PUE {pue:g}"
+    assert "power_w" in Hardware(**TOY, is_owned=True).missing(Resource.usd_per_million)
+
+
+def test_a_price_file_of_ones_own_overrides_the_rent(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "rents: {box: {value: 8 USD/h, hardware: toy, num_devices: 4, source: me, date: '2026'}}"
+    )
+    hardware = Hardware(**TOY, price_usd_per_hour=7.0, prices=str(path))
+    assert hardware.rent_usd_per_hour == 2.0
+    assert Hardware(**TOY, prices=str(path)).missing(Resource.usd_per_million) is None
+    assert Hardware(**(TOY | {"name": "other"}), prices=str(path)).rent_usd_per_hour is None
+
+
+def test_measured_energy_goes_before_power(monkeypatch):
+    latency = Measurement(value=2.0, unit="ms", method=Method.measured, runtime="eager")
+    energy = Measurement(value=5.0, unit="mJ", method=Method.measured)
+    counters, asked = object(), []
+
+    def measure(*args, **settings):
+        asked.append((args, settings))
+        return energy
+
+    monkeypatch.setattr(device_module, "measure_fastest", lambda *_, **__: latency)
+    monkeypatch.setattr(device_module, "local_counters", lambda: counters)
+    monkeypatch.setattr(device_module, "measure_local_energy", measure)
+    hardware = Hardware.local(power_w=10.0)
+    assert hardware.price(NETWORK, EXAMPLE)[Resource.energy_mj] is energy
+    assert asked[0][0][2:] == (latency, counters)
+    assert Hardware.local().missing(Resource.energy_mj) is None
+
+
+def test_without_counters_the_reason_is_given(monkeypatch):
+    monkeypatch.setattr(device_module, "local_counters", lambda: NoCounters(reason="cpu: none"))
+    reason = Hardware.local().missing(Resource.energy_mj)
+    assert reason.endswith("no energy counter here: cpu: none")
 
 
 def test_local_latency_is_measured_and_the_rest_follows(monkeypatch):
@@ -84,6 +173,28 @@ def test_a_description_must_be_complete(name):
 def test_figures_must_be_positive(name, value):
     with pytest.raises(ValueError, match=f"{name} of hardware 'toy' must be > 0, got {value}"):
         Hardware(**(TOY | {name: value}))
+
+
+@pytest.mark.parametrize("utilisation", [0, 1.5, float("nan")])
+def test_utilisation_is_a_share(utilisation):
+    with pytest.raises(ValueError, match=r"utilisation must be a share in \(0, 1\], got"):
+        Hardware(**TOY, utilisation=utilisation)
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match="kind of hardware 'toy' must be one of local, server"):
+        Hardware(**TOY, kind="abacus")
+
+
+@pytest.mark.parametrize("entry", [{"power_w": "guess"}, {"colour": "derived"}])
+def test_provenance_is_of_a_figure_and_of_a_known_sort(entry):
+    with pytest.raises(ValueError, match="provenance of hardware 'toy' must say of a figure"):
+        Hardware(**TOY, provenance=entry)
+
+
+def test_a_roofline_needs_peaks():
+    with pytest.raises(ValueError, match=r"peak_gmacs_fp32 must be given to estimate latency on"):
+        Hardware.local().roofline()
 
 
 def test_unknown_precision():

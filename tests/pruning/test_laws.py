@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.network.deploy import deployed_copy
@@ -62,6 +63,7 @@ def test_predicted_cost_is_counted_cost_after_surgery(data):
         Resource.flops: 2 * macs,
         Resource.params: count_params(deployed),
         Resource.size_bytes: size_bytes(deployed),
+        Resource.peak_memory_bytes: peak_memory_bytes(deployed, images()),
     }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.network.deploy import deployed_copy
@@ -79,6 +80,7 @@ def test_quantised_networks_are_priced_exactly():
         Resource.flops: 2 * count_macs(deployed, images()).total,
         Resource.params: count_params(deployed),
         Resource.size_bytes: size_bytes(deployed),
+        Resource.peak_memory_bytes: peak_memory_bytes(deployed, images()),
     }
 
 

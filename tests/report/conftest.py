@@ -21,6 +21,10 @@ def latency(value: float, runtime: str, method: Method = Method.measured) -> Mea
         unit="ms",
         method=method,
         spread=0.021 * value if method is Method.measured else None,
+        interval=(0.99 * value, 1.01 * value) if method is Method.measured else None,
+        p95=1.2 * value if method is Method.measured else None,
+        num_samples=312 if method is Method.measured else None,
+        stopped_by="precision" if method is Method.measured else None,
         device=CPU,
         runtime=runtime,
         num_threads=1,
@@ -125,9 +129,11 @@ def build(**changes: Any) -> dict[str, Any]:
     )
     spend = {
         "train_flops": {"value": 1.31e15, "method": "exact", "assumptions": "2 FLOPs per MAC"},
+        "eval_flops": {"value": 2.2e14, "method": "exact", "assumptions": "real steps"},
         "search_flops": {"value": 9.4e13, "method": "exact", "assumptions": "forward passes"},
         "wall_clock_s": {"value": 2031.0, "method": "measured", "assumptions": ""},
         "energy_kwh": {"value": 0.037, "method": "estimated", "assumptions": "65 W for all of it"},
+        "measured_energy_kwh": {"value": 0.031, "method": "measured", "assumptions": "RAPL"},
         "co2_kg": {"value": 0.0176, "method": "estimated", "assumptions": "475 g CO2 per kWh"},
         "usd": {"value": None, "assumptions": "the device has no price"},
     }

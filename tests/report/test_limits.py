@@ -29,9 +29,9 @@ def test_a_limit_on_an_unknown_cost_is_not_kept_and_says_why(make_report):
     assert entry["reason"] in broken_limits(report)[0]
 
 
-def test_training_flops_are_those_of_training_and_search(make_report):
+def test_training_flops_are_those_of_training_validation_and_search(make_report):
     entry = make_report(training_limits={"flops": 1e15})["training_budget"]["flops"]
-    assert entry["value"] == 1.31e15 + 9.4e13
+    assert entry["value"] == 1.31e15 + 2.2e14 + 9.4e13
     assert entry["method"] == "exact"
     assert not entry["kept"]
 

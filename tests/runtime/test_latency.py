@@ -6,7 +6,11 @@ from lightning_cost.cost.measurement import Method
 from lightning_cost.runtime import latency, session
 from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
 from lightning_cost.runtime.device import cpu_name
-from lightning_cost.runtime.latency import measure_latencies, measure_latency
+from lightning_cost.runtime.latency import (
+    measure_latencies,
+    measure_latency,
+    measure_side_by_side,
+)
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.session import Runtime, Session
 from lightning_cost.runtime.timing import TimingSettings
@@ -68,6 +72,9 @@ def test_every_runtime_is_really_timed(runtime):
     assert measurement.to_dict() == {
         "value": measurement.value,
         "spread": measurement.spread,
+        "p95": measurement.p95,
+        "num_samples": 3,
+        "stopped_by": "samples",
         "unit": "ms",
         "method": Method.measured.value,
         "device": cpu_name(),
@@ -141,3 +148,40 @@ def test_only_eager_leaves_the_cpu():
         measure_latency(
             nn.Identity(), torch.zeros(1, 1, device="meta"), runtime="openvino", num_threads=1
         )
+
+
+def test_networks_side_by_side_are_timed_in_turn_on_every_runtime_of_one_export_each(monkeypatch):
+    exports = []
+
+    def write(network, example, path):
+        exports.append(path)
+        return write_onnx(network, example, path)
+
+    for module in (latency, session):
+        monkeypatch.setattr(module, "write_onnx", write)
+    found = measure_side_by_side(
+        {"wide": nn.Linear(2, 2).eval(), "fixed": FixedBatch().eval()},
+        torch.zeros(3, 2),
+        runtimes=["eager", *DEPLOYABLE],
+        num_threads=1,
+        settings=FEW,
+    )
+    assert list(found["wide"].measured) == ["eager", *DEPLOYABLE]
+    assert {measured.batch_size for measured in found["wide"].measured.values()} == {3}
+    assert list(found["fixed"].measured) == ["eager"]
+    assert set(found["fixed"].failures) == set(DEPLOYABLE)
+    assert len({path.name for path in exports}) == 2
+    first, second = found["wide"].measured["eager"], found["fixed"].measured["eager"]
+    assert first.ratio_to(second) > 0
+
+
+def test_a_precision_that_a_runtime_lacks_is_a_failure_by_name():
+    found = measure_side_by_side(
+        {"one": nn.Linear(2, 2).eval()},
+        torch.zeros(1, 2),
+        runtimes=["eager"],
+        num_threads=1,
+        precision="bfloat16",
+        settings=FEW,
+    )
+    assert "precision must be one of float32" in str(found["one"].failures["eager"])

@@ -1,0 +1,139 @@
+"""Latency of networks that were not built, from a latency table of the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from lightning_cost.hardware.latency_fit import LatencyFit, Observations
+from lightning_cost.hardware.latency_table import LatencyTable
+from lightning_cost.hardware.width_features import Floats
+from lightning_cost.runtime.width_layer import WidthLayer
+
+_NUM_FOLDS = 5
+_FEWEST_NETWORKS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionError:
+    """How far predictions lie off, on measured networks that they were not made from.
+
+    Args:
+        median_ratio: Half of them are within this share of what was measured.
+        p90_ratio: Nine in ten are.
+        rank_correlation: Spearman's, between predicted and measured.
+        num_networks: How many were tried.
+    """
+
+    median_ratio: float
+    p90_ratio: float
+    rank_correlation: float
+    num_networks: int
+
+    @classmethod
+    def between(cls, predicted: Floats, measured: Floats) -> "PredictionError":
+        """The error of ``predicted`` [N] where ``measured`` [N] is true.
+
+        >>> error = PredictionError.between(np.array([1.0, 2.2, 3.0]), np.array([1.0, 2.0, 3.0]))
+        >>> error.median_ratio, error.rank_correlation
+        (0.0, 1.0)
+        """
+        ratios = np.abs(predicted / measured - 1)
+        return cls(
+            median_ratio=float(np.median(ratios)),
+            p90_ratio=float(np.quantile(ratios, 0.9)),
+            rank_correlation=float(spearmanr(predicted, measured).statistic),
+            num_networks=len(measured),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"off by {self.median_ratio:.1%} in the median and {self.p90_ratio:.1%} in nine of ten "
+            f"of {self.num_networks} networks held out, rank correlation {self.rank_correlation:.3f}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LatencyPrediction:
+    """Predicted latencies with their error.
+
+    Args:
+        latency_ms: [N].
+        error: On networks held out from the fit.
+    """
+
+    latency_ms: Floats
+    error: PredictionError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LatencyPredictor:
+    """Predicts the latency of width assignments on the device of a latency table.
+
+    Args:
+        layers: The layers of the network, in the order of execution.
+        fit: The model.
+        error: Of predictions for held-out networks of the table.
+        bias: What predictions are multiplied by, from whole networks measured since.
+    """
+
+    layers: tuple[WidthLayer, ...]
+    fit: LatencyFit
+    error: PredictionError
+    bias: float = 1.0
+
+    @classmethod
+    def from_table(cls, table: LatencyTable, layers: Sequence[WidthLayer]) -> "LatencyPredictor":
+        """A predictor for a network of ``layers``.
+
+        Raises:
+            ValueError: If the table lacks one of the layers, or holds too few networks.
+        """
+        table.require_layers(layers)
+        wanted = {layer.signature for layer in layers}
+        observed = [
+            network.observations()
+            for network in table.networks
+            if network.samples and wanted & {layer.signature for layer in network.layers}
+        ]
+        num_networks = sum(map(len, observed))
+        if num_networks < _FEWEST_NETWORKS:
+            raise ValueError(
+                f"the latency table must hold {_FEWEST_NETWORKS} networks or more with these "
+                f"layers, got {num_networks}; go on with lightning-cost profile"
+            )
+        return cls(
+            layers=tuple(layers), fit=LatencyFit.of(observed), error=_held_out_error(observed)
+        )
+
+    def predict(self, outs: Floats, ins: Floats) -> LatencyPrediction:
+        """Latencies of ``outs`` and ``ins`` channels [N, num_layers] of the layers."""
+        latency_ms = self.bias * self.fit.predict_ms(self.layers, outs, ins)
+        return LatencyPrediction(latency_ms=latency_ms, error=self.error)
+
+    def corrected(self, outs: Floats, ins: Floats, measured_ms: Floats) -> "LatencyPredictor":
+        """The same predictor, right in the median on whole networks that were measured.
+
+        Args:
+            outs: Their output channels [N, num_layers].
+            ins: Their input channels [N, num_layers].
+            measured_ms: Their latencies [N], N >= 1.
+        """
+        plain = self.fit.predict_ms(self.layers, outs, ins)
+        return replace(self, bias=float(np.exp(np.median(np.log(measured_ms / plain)))))
+
+
+def _held_out_error(observed: Sequence[Observations]) -> PredictionError:
+    """Cross-validation over the networks of all architectures."""
+    predicted, measured = [], []
+    for fold in range(_NUM_FOLDS):
+        rows = [np.arange(len(each)) % _NUM_FOLDS == fold for each in observed]
+        fit = LatencyFit.of(
+            [each.at(np.flatnonzero(~out)) for each, out in zip(observed, rows, strict=True)]
+        )
+        for each, out in zip(observed, rows, strict=True):
+            left = each.at(np.flatnonzero(out))
+            predicted.append(fit.predict_ms(each.layers, left.outs, left.ins))
+            measured.append(left.latency_ms)
+    return PredictionError.between(np.concatenate(predicted), np.concatenate(measured))

@@ -1,0 +1,66 @@
+"""What a run had used when it was killed: a small file beside its checkpoints.
+
+A checkpoint knows what was used until it was written. What came after it is lost with the process,
+and done again after a resume, but was used all the same.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+INTERVAL_S = 5.0
+
+
+class SpendJournal:
+    """Keeps the state of a meter in a file, written anew every few seconds.
+
+    Args:
+        path: The file; its folder is made when it is first written.
+        interval_s: Seconds between two writes, which is what a kill can lose.
+    """
+
+    def __init__(self, path: Path, *, interval_s: float = INTERVAL_S) -> None:
+        self.path = path
+        self._interval_s = interval_s
+        self._next_at = float("-inf")
+
+    @staticmethod
+    def name_of(run_id: str) -> str:
+        """The file's name: one for each run, whatever restarts it had."""
+        return f"spend-{run_id}.json"
+
+    def tick(self, seconds: float, state: Callable[[], dict[str, Any]]) -> None:
+        """Write ``state`` if the last time was long enough ago, by a clock that shows ``seconds``.
+
+        A file that cannot be written is left alone: training goes on without it.
+        """
+        if seconds >= self._next_at:
+            self._next_at = seconds + self._interval_s
+            self.write(state())
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the file by ``state`` in one step."""
+        draft = self.path.with_suffix(".new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(state))
+            os.replace(draft, self.path)
+        except OSError:
+            return
+
+    def read(self) -> dict[str, Any] | None:
+        """What was last written, ``None`` if there is nothing that can be read."""
+        try:
+            state: dict[str, Any] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return None
+        return state
+
+    def close(self) -> None:
+        """Remove the file: the run has ended by itself, and its checkpoints know everything."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            return

@@ -1,0 +1,168 @@
+"""FLOPs of the steps of a run: real steps are counted, the like of them are added up."""
+
+from typing import Any
+
+import torch
+
+from lightning_cost.cost.flop_counter import FlopCounter
+from lightning_cost.network.batch import first_tensor
+
+LARGEST_NUM_SHAPES = 32
+"""Shapes of batches whose steps are counted; those of further ones are estimated."""
+_NUM_COUNTED = 2
+_NO_SHAPE = torch.Size(())
+
+VARYING = "steps on batches of one shape differed: their mean"
+SCALED = "batches of many shapes: some by the number of their values"
+NO_TENSOR = "batches without a tensor: as if all were alike"
+PER_SAMPLE = "counted on a copy of the network alone, as it is compiled: without loss and optimizer"
+
+
+class StepFlops:
+    """Adds up the FLOPs of steps by the shape of their batch.
+
+    The first two steps on each shape are counted while they run, all others taken to be like them:
+    a step costs two lookups then. What an optimizer update takes is counted apart, as with
+    accumulated gradients not every step has one.
+
+    Attributes:
+        has_updates: Whether :meth:`update` is called before each optimizer update.
+        flops_per_sample: What a sample takes, where steps cannot be counted; else ``None``.
+
+    >>> steps, weight = StepFlops(), torch.ones(2, 3, requires_grad=True)
+    >>> for batch in torch.ones(4, 5, 2):
+    ...     steps.begin(batch)
+    ...     (batch @ weight).sum().backward()
+    ...     steps.end()
+    >>> steps.total, steps.notes  # 4 steps of 5 x 2 x 3 MACs, forward and backward
+    (480, ())
+    """
+
+    def __init__(self) -> None:
+        self.has_updates = False
+        self.flops_per_sample: float | None = None
+        self._notes: dict[str, None] = {}
+        self._unsupported: set[str] = set()
+        self._done: float = 0
+        self._counts: dict[torch.Size, list[int]] = {}
+        self._update_flops: int | None = None
+        self._shape = _NO_SHAPE
+        self._is_known = False
+        self._num_alike = 0
+        self._num_updates = 0
+        self._counter: FlopCounter | None = None
+        self._before_update: int | None = None
+
+    @property
+    def total(self) -> float:
+        """FLOPs of all steps so far; an integer as long as they are exact."""
+        self._settle()
+        return self._done
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the total is an estimate; empty if it is exact."""
+        self._settle()
+        return tuple(self._notes)
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Operators that ran, that do real work and that are not in the total."""
+        return tuple(sorted(self._unsupported))
+
+    def begin(self, batch: Any) -> None:
+        """A step on ``batch`` begins; one that was begun and not ended is forgotten."""
+        found = first_tensor(batch)
+        shape = _NO_SHAPE if found is None else found.shape
+        if self._is_known and shape == self._shape:
+            return
+        self.abort()
+        self._settle()
+        self._shape, self._is_known = shape, self._knows(shape)
+        if not self._is_known:
+            self._counter = FlopCounter()
+            self._counter.__enter__()
+
+    def update(self) -> None:
+        """The optimizer is about to update the weights."""
+        if self._counter is None:
+            self._num_updates += 1
+        elif self._before_update is None:
+            self._before_update = self._counter.total
+
+    def end(self) -> None:
+        """The step that was begun is over."""
+        if self._counter is None:
+            self._num_alike += 1
+            return
+        counted, before = self._counter.total, self._before_update
+        self._unsupported |= set(self._counter.unsupported)
+        self.abort()
+        self._done += counted
+        if before is not None:
+            self._update_flops = counted - before
+        self._counts.setdefault(self._shape, []).append(counted if before is None else before)
+        self._is_known = self._knows(self._shape)
+
+    def abort(self) -> None:
+        """Leave a step that will not end, as after an error."""
+        if self._counter is not None:
+            counter, self._counter, self._before_update = self._counter, None, None
+            counter.__exit__(None, None, None)
+
+    def forget_shapes(self) -> None:
+        """Count anew: the network has another structure."""
+        self.abort()
+        self._settle()
+        self._counts.clear()
+        self._update_flops, self._is_known = None, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the notes and the unsupported operators are, as plain data."""
+        return {"notes": list(self.notes), "unsupported": list(self.unsupported)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the total begins at zero."""
+        self._notes |= dict.fromkeys(state["notes"])
+        self._unsupported |= set(state["unsupported"])
+
+    def _knows(self, shape: torch.Size) -> bool:
+        """Whether a step on ``shape`` need not be counted."""
+        if self.flops_per_sample is not None:
+            return True
+        if self.has_updates and self._update_flops is None:
+            return False
+        counts = self._counts.get(shape)
+        if counts is None:
+            return len(self._counts) >= LARGEST_NUM_SHAPES
+        return len(counts) >= _NUM_COUNTED
+
+    def _settle(self) -> None:
+        """Add the steps that were not counted themselves."""
+        if self._num_alike:
+            self._done += self._num_alike * self._flops_on(self._shape)
+            self._num_alike = 0
+        if self._num_updates:
+            self._done += self._num_updates * (self._update_flops or 0)
+            self._num_updates = 0
+
+    def _flops_on(self, shape: torch.Size) -> float:
+        """FLOPs of a step on ``shape`` without the optimizer; notes why it is not exact."""
+        if self.flops_per_sample is not None:
+            self._notes[PER_SAMPLE] = None
+            return self.flops_per_sample * shape[0] if shape else self.flops_per_sample
+        if not shape:
+            self._notes[NO_TENSOR] = None
+        counts = self._counts.get(shape)
+        if counts is None:
+            self._notes[SCALED] = None
+            ratios = [sum(found) / len(found) / _size(of) for of, found in self._counts.items()]
+            return _size(shape) * sum(ratios) / len(ratios)
+        if len(set(counts)) == 1:
+            return counts[0]
+        self._notes[VARYING] = None
+        return sum(counts) / len(counts)
+
+
+def _size(shape: torch.Size) -> int:
+    return max(1, shape.numel())

@@ -1,0 +1,389 @@
+"""What a run would cost before it starts; nothing is trained."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.measurement import Cost, cost_to_dict
+from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.training_flops import training_flops
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.estimate import LACK
+from lightning_cost.monitor.measure import measure
+from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.recipe.callbacks import callbacks_for
+from lightning_cost.recipe.config import RunConfig
+from lightning_cost.recipe.data import facts_of, first_images
+from lightning_cost.recipe.training_machine import (
+    DEFAULT_UTILISATION,
+    LOCAL,
+    Estimate,
+    TrainingMachine,
+    training_hardware,
+)
+from lightning_cost.recipe.transformer import Transformer
+from lightning_cost.report.quantities import quantity
+
+NO_DATA = (
+    "set num_samples=, image_size=, model.in_channels= and model.num_classes= to plan without it"
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class PlanConfig(RunConfig):
+    """What ``plan`` is told: the run of ``fit``, and where and how well it would be trained.
+
+    Args:
+        train_on: A device of the catalogue, the path of a description, or ``"local"``; ``None``
+            for this machine, for a transformer the ``hardware``.
+        num_devices: How many train together; ``None`` for ``trainer.devices``.
+        utilisation: Share of the peak that training reaches, in (0, 1].
+        num_samples: Training samples in an epoch; ``None`` to ask the data.
+        image_size: Height and width of an image; ``None`` to ask the data.
+        prices: Path of a price file for training and deployment; ``None`` for the hardware's.
+        region: Where electricity comes from; ``None`` for the hardware's.
+        transformer: Planned in place of the run, if it is given.
+    """
+
+    train_on: str | None = None
+    num_devices: int | None = None
+    utilisation: float = DEFAULT_UTILISATION
+    num_samples: float | None = None
+    image_size: int | None = None
+    prices: str | None = None
+    region: str | None = None
+    transformer: Transformer = field(default_factory=Transformer)
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "image_size"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise ValueError(f"{name} must be >= 1, got {value}; leave it out to ask the data")
+        for name in ("prices", "region"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self.hardware, name, value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The compute of one part of a run.
+
+    Args:
+        name: Such as ``"recover"``.
+        flops: For all of its epochs.
+        num_epochs: How many; ``None`` where it has none.
+        assumptions: What the number rests on.
+    """
+
+    name: str
+    flops: float
+    assumptions: str
+    num_epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What a run would use, and how far its network is from its budget.
+
+    Args:
+        title: What is trained on what.
+        shares: Compute by part.
+        spend: Time, energy, emissions and money, by the names of TrainingBudget.
+        dense: Cost of the dense network as deployed.
+        smallest: Cost of the smallest network that compression could make of it; what counting or
+            a described device can tell.
+        limits: Limits on the deployed network, in the units of their resources.
+        training_limits: Limits on the run, by the names of TrainingBudget.
+        remarks: What the device has no room for, by name.
+        not_counted: What is left out, by name.
+    """
+
+    title: str
+    shares: tuple[Share, ...]
+    spend: dict[str, Estimate]
+    dense: Cost = field(default_factory=dict)
+    smallest: Cost = field(default_factory=dict)
+    limits: dict[Resource, float] = field(default_factory=dict)
+    training_limits: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    not_counted: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of the whole run."""
+        return sum(share.flops for share in self.shares)
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Limits that cannot be kept, as far as can be known beforehand."""
+        found = [
+            f"{resource} <= {quantity(limit, resource.unit)} (at least "
+            f"{quantity(self.smallest[resource].value, resource.unit)})"
+            for resource, limit in self.limits.items()
+            if resource in self.smallest and self.smallest[resource].value > limit
+        ]
+        used = {"flops": self.flops} | {name: each.value for name, each in self.spend.items()}
+        for name, limit in self.training_limits.items():
+            value = used.get(name)
+            if value is not None and value > limit:
+                unit = self.spend[name].unit if name in self.spend else "FLOP"
+                found.append(
+                    f"{name} of the run <= {quantity(limit, unit)} (up to {quantity(value, unit)})"
+                )
+        return found
+
+    @property
+    def undecided(self) -> list[str]:
+        """Limits that only the run itself can tell."""
+        found = [str(resource) for resource in self.limits if resource not in self.smallest]
+        return found + [
+            f"{name} of the run"
+            for name in self.training_limits
+            if name != "flops" and self.spend[name].value is None
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        flops = {"value": self.flops, "unit": "FLOP", "method": "estimated"}
+        return {
+            "title": self.title,
+            "flops": flops | {"assumptions": "; ".join(share.name for share in self.shares)},
+            "shares": [
+                {
+                    "name": share.name,
+                    "epochs": share.num_epochs,
+                    "flops": share.flops,
+                    "assumptions": share.assumptions,
+                }
+                for share in self.shares
+            ],
+            "spend": {name: estimate.to_dict() for name, estimate in self.spend.items()},
+            "dense": cost_to_dict(self.dense),
+            "smallest": cost_to_dict(self.smallest),
+            "limits": {resource.value: limit for resource, limit in self.limits.items()},
+            "training_limits": self.training_limits,
+            "is_feasible": not self.obstacles,
+            "obstacles": self.obstacles,
+            "undecided": self.undecided,
+            "remarks": list(self.remarks),
+            "not_counted": list(self.not_counted),
+        }
+
+
+def plan_transformer(config: PlanConfig) -> RunPlan:
+    """What training ``config.transformer`` would use on ``config.hardware``.
+
+    Raises:
+        ValueError: If a setting is out of range, or the hardware's peak is not known.
+    """
+    model = config.transformer
+    hardware = config.hardware if config.train_on is None else _trained_on(config)
+    machine = TrainingMachine.of(
+        hardware,
+        num_devices=config.num_devices or config.trainer.devices,
+        utilisation=config.utilisation,
+        has_16_bits=True,
+    )
+    return RunPlan(
+        title=f"transformer of {model.num_weights:.3g} weights on {model.tokens:.3g} tokens",
+        shares=(
+            Share(
+                name="weights",
+                flops=model.weight_flops,
+                assumptions="6 FLOPs a weight and token; embeddings are looked up",
+            ),
+            Share(
+                name="attention",
+                flops=model.attention_flops,
+                assumptions=f"every token to all {model.context} of its context",
+            ),
+        ),
+        spend=machine.spend(model.flops),
+        training_limits=config.training.limits(),
+        not_counted=("evaluation, failed and repeated runs, recomputed activations",),
+    )
+
+
+def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModule) -> RunPlan:
+    """What ``fit`` would use with this configuration, and how far its budget is.
+
+    Args:
+        config: The run, and where it would be trained.
+        network: Dense, freshly built; it is left as it was found.
+        data: Asked for its sizes and for one batch, unless ``config`` tells.
+
+    Raises:
+        ValueError: If a setting is out of range, the data cannot be read and is not described, or
+            the hardware lacks what a limit needs.
+    """
+    if config.runtime is not None:
+        config.hardware.runtime = config.runtime
+    example, sizes, title = _samples(config, data)
+    machine = TrainingMachine.of(
+        _trained_on(config),
+        num_devices=config.num_devices or config.trainer.devices,
+        utilisation=config.utilisation,
+        has_16_bits="16" in config.trainer.precision,
+    )
+    shares = _shares(config, network, example, sizes)
+    config.budget.require_hardware(config.hardware)
+    dense = measure(network, example, hardware=config.hardware, resources=_priced(config))
+    limits = config.budget.limits(dense)
+    noted = sorted({name for measured in dense.values() for name in measured.unsupported})
+    remarks = tuple(name for name in noted if name.startswith(LACK))
+    return RunPlan(
+        title=f"{type(network).__name__} on {title}",
+        shares=tuple(shares),
+        spend=machine.spend(sum(share.flops for share in shares)),
+        dense=dense,
+        smallest=_smallest(config, network, example, limits) if limits else {},
+        limits=limits,
+        training_limits=config.training.limits(),
+        remarks=remarks,
+        not_counted=(
+            "loading of data, the final evaluation and the measurements of the deployed network",
+            *(name for name in noted if name not in remarks),
+        ),
+    )
+
+
+def _priced(config: PlanConfig) -> list[Resource]:
+    """What the dense network is priced on: a measurement here takes long, and is made if needed."""
+    is_described = not config.hardware.is_local
+    return [
+        resource
+        for resource in Resource
+        if resource.is_counted
+        or resource in config.budget.resources
+        or (is_described and config.hardware.missing(resource) is None)
+    ]
+
+
+def _trained_on(config: PlanConfig) -> Hardware:
+    if config.train_on is None or config.train_on == LOCAL:
+        return config.hardware if config.hardware.is_local else Hardware.local()
+    hardware = training_hardware(config.train_on)
+    hardware.prices = config.prices or hardware.prices
+    hardware.region = config.region or hardware.region
+    return hardware
+
+
+def _samples(
+    config: PlanConfig, data: pl.LightningDataModule
+) -> tuple[Tensor, dict[str, int], str]:
+    """One sample, the sizes of the data's parts, and its name."""
+    name = str(getattr(data, "name", None) or type(data).__name__)
+    if config.num_samples is not None and config.image_size is not None:
+        channels = config.model.get("in_channels")
+        if channels is None:
+            raise ValueError(f"model.in_channels must be given where image_size is; {NO_DATA}")
+        size = config.image_size
+        return torch.zeros(1, channels, size, size), {"train": int(config.num_samples)}, name
+    try:
+        example = first_images(data)[:1]
+        facts = facts_of(data)
+    except (OSError, ImportError) as error:
+        raise ValueError(f"data must be on this machine, got: {error}; or {NO_DATA}") from error
+    sizes: dict[str, int] = dict(facts["split_sizes"])
+    if config.num_samples is not None:
+        sizes["train"] = int(config.num_samples)
+    if "train" not in sizes:
+        raise ValueError(
+            f"data must tell how large its training part is, got {facts['name']} that does not; "
+            "set num_samples="
+        )
+    return example, sizes, str(facts["name"])
+
+
+def _shares(
+    config: PlanConfig, network: nn.Module, example: Tensor, sizes: dict[str, int]
+) -> list[Share]:
+    """Compute of each phase of training, of validation and of the search."""
+    settings, schedule = config.compress, config.compress.schedule
+    step = training_flops(network, example).per_sample
+    forward = count_macs(network, example).flops
+    phases = [("warmup", schedule.warmup_epochs, "the dense network, forward and backward")]
+    at_most = "at most: as if no channel had gone; the widths are found in the run"
+    if settings.prune:
+        phases.append(("prune and recover", schedule.end_epoch - schedule.warmup_epochs, at_most))
+    if settings.quantize is not None:
+        said = at_most if settings.prune else "the dense network; fake quantisers do not count"
+        phases.append(("quantize", settings.quantize_epochs, said))
+    shares = [
+        Share(name=name, flops=step * sizes["train"] * epochs, num_epochs=epochs, assumptions=said)
+        for name, epochs, said in phases
+    ]
+    if "val" in sizes:
+        shares.append(
+            Share(
+                name="validation",
+                flops=forward * sizes["val"] * settings.num_epochs,
+                num_epochs=settings.num_epochs,
+                assumptions=f"{sizes['val']} samples an epoch, {at_most}",
+            )
+        )
+    if settings.prune:
+        search = settings.search
+        # a data module without a search part lends training samples
+        samples = min(search.calibration_samples, sizes["train"])
+        samples += min(search.search_samples, sizes.get("search", sizes["train"]))
+        shares.append(
+            Share(
+                name="search",
+                flops=forward * samples * search.num_candidates,
+                assumptions=f"at most: {search.num_candidates} candidates, {samples} samples each, "
+                "as if none were narrower",
+            )
+        )
+    return shares
+
+
+def _smallest(
+    config: PlanConfig, network: nn.Module, example: Tensor, limits: dict[Resource, float]
+) -> Cost:
+    """Cost of the most compressed network, on what needs no measurement on this machine."""
+    known = {
+        resource: limit
+        for resource, limit in limits.items()
+        if resource.is_counted or not config.hardware.is_local
+    }
+    if not known:
+        return {}
+    callbacks = callbacks_for(config)
+    pruning = [entry for entry in callbacks if isinstance(entry, GlobalRankingPruning)]
+    rest = [entry for entry in callbacks if entry not in pruning]
+    later = [entry for entry in rest if isinstance(entry, StructuralCallback)]
+    preview = _preview(later, example)
+    if not config.compress.prune:
+        made = preview(copy.deepcopy(network))
+        return measure(made, example, hardware=config.hardware, resources=list(known))
+    problem = PruningProblem.of(
+        network,
+        example,
+        rules=config.compress.channels,
+        limits=known,
+        preview=preview,
+        hardware=config.hardware,
+    )
+    return problem.cost_of(problem.smallest())
+
+
+def _preview(
+    callbacks: Sequence[StructuralCallback], example: Tensor
+) -> Callable[[nn.Module], nn.Module]:
+    """What ``callbacks`` will make of a network."""
+
+    def preview(network: nn.Module) -> nn.Module:
+        return reduce(lambda made, entry: entry.preview(made, example), callbacks, network)
+
+    return preview
