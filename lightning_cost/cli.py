@@ -28,6 +28,7 @@ from lightning_cost.recipe.plan import (
     plan_transformer,
 )
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
+from lightning_cost.recipe.profile import ProfileConfig, profile_run
 from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
@@ -39,6 +40,7 @@ BROKEN = 3
 INTERRUPTED = 130
 USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, deploy, report
        lightning-cost plan [-m] [OVERRIDE ...]     what that would cost, before it starts
+       lightning-cost profile [OVERRIDE ...]       measure a latency table on this device
        lightning-cost report RUN_DIR | SWEEP_DIR   write the report anew
 
 Overrides are Hydra's: hardware=local budget.latency_ms=2 model=resnet20 data=fashion_mnist.
@@ -48,6 +50,8 @@ folder: --config-dir FOLDER model=NAME data=NAME.
 A plan takes the same overrides, and where it would be trained: train_on=nvidia_a100 num_devices=8
 utilisation=0.3. It ends with one line of JSON. For a transformer: transformer.num_layers=96
 transformer.width=12288 transformer.tokens=300e9 hardware=nvidia_a100 num_devices=1024.
+A profile: runtime=openvino table=FILE measuring.time_limit_s=300; compress.quantize=null for float32.
+For another device: bundle=FOLDER, run it there, results=FOLDER.
 `lightning-cost fit --help` lists groups and settings."""
 
 
@@ -64,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "fit": _fit,
         "plan": _plan,
+        "profile": _profile,
         "report": _report,
     }
     if not words or words[0] not in verbs:
@@ -76,6 +81,7 @@ def register_schemas() -> None:
     """Make the configuration's dataclasses known to Hydra."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     ConfigStore.instance().store(name="plan_schema", node=PlanConfig)
+    ConfigStore.instance().store(name="profile_schema", node=ProfileConfig)
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:
@@ -155,6 +161,17 @@ def _plan_one(config: PlanConfig) -> RunPlan:
     except (OSError, ImportError) as error:
         raise ValueError(f"data must be on this machine, got: {error}; or {NO_DATA}") from error
     return plan_run(config, network, data)
+
+
+def _profile(overrides: list[str]) -> int:
+    def one(composed: DictConfig) -> int:
+        config = to_run_config(composed)
+        assert isinstance(config, ProfileConfig)
+        network, data = build(config)
+        print(profile_run(config, network, data))
+        return KEPT
+
+    return _for_each_configuration("profile", overrides, overrides, one)
 
 
 def _for_each_configuration(

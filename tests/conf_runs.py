@@ -2,7 +2,8 @@
 
 Every option of every group is composed, checked against the schema and built. Then short fits go
 through the whole main job, each taking another option of every group, until each file took part
-in one. What cannot run here (data that this machine lacks) is named.
+in one. What cannot run here (data that this machine lacks) is named. Energy models and prices,
+which hardware names, are read, and one run is planned.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from hydra import compose, initialize_config_dir
 
 from lightning_cost.cli import BAD_INPUT, BROKEN, KEPT, build, main, register_schemas, to_run_config
 from lightning_cost.hardware.catalogue import conf_dir
+from lightning_cost.hardware.energy import EnergyModel
+from lightning_cost.hardware.prices import Prices
 from lightning_cost.recipe.data import first_images, num_classes_of
 
 CONF = conf_dir()
@@ -138,6 +141,18 @@ def main_conf() -> int:
             runs_of["fit"].append(name)
             for word in overrides:
                 runs_of[word.replace("=", "/", 1)].append(name)
+
+    for name in options("energy"):
+        composed[f"energy/{name}"] = f"read, {EnergyModel.load(name).dram:g} for DRAM"
+        runs_of[f"energy/{name}"] = ["none: read alone"]
+    for name in options("prices"):
+        composed[f"prices/{name}"] = f"read, {len(Prices.load(name).grid)} grids"
+        runs_of[f"prices/{name}"] = ["none: read alone"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = main(["plan", *overrides_of(QUICKEST)])
+    composed["plan"], runs_of["plan"] = f"exit code {code}", ["plan"]
+    if code != KEPT:
+        failures.append("conf/plan.yaml: the plan of a quick run failed")
 
     for path in sorted(CONF.rglob("*.yaml")):
         name = str(path.relative_to(CONF).with_suffix(""))

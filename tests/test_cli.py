@@ -250,6 +250,83 @@ def test_resume_of_a_run_of_another_architecture(kept_run, tmp_path, capsys):
     assert _matches(message, capsys.readouterr().err)
 
 
+def plan(capsys, *words: str) -> tuple[list[str], dict]:
+    """The printed lines of a plan, and the last one parsed."""
+    options = [word for word in words if word.startswith("-")]
+    rest = [word for word in words if word not in options]
+    quick = [word for word in QUICK if not word.startswith("trainer=")]
+    code = cli.main(["plan", *options, "train_on=nvidia_t4", *quick, *rest])
+    captured = capsys.readouterr()
+    assert code == cli.KEPT, captured.err
+    lines = captured.out.splitlines()
+    return lines, json.loads(lines[-1])
+
+
+def test_a_plan_is_not_below_what_the_run_uses(kept_run, capsys):
+    run_dir, _ = kept_run
+    spent = json.loads((run_dir / "report.json").read_text())["spend"]
+    _, planned = plan(capsys, *QUANTIZED)
+    shares = {share["name"]: share["flops"] for share in planned["shares"]}
+    training = shares["warmup"] + shares["prune and recover"] + shares["quantize"]
+    # the run also counts the loss, and less than the dense network once channels are gone
+    assert 0.5 * training < spent["train_flops"]["value"] < 1.02 * training
+    assert spent["search_flops"]["value"] < 1.02 * shares["search"]
+    assert planned["is_feasible"]
+
+
+def test_a_plan_writes_nothing_and_prints_tables_and_a_line_of_json(capsys):
+    lines, planned = plan(capsys)
+    assert lines[0] == planned["title"] == "ResNet on digits"
+    assert [line.split()[0] for line in lines if "assumptions" in line and line[0] != "{"] == [
+        "compute",
+        "spend",
+    ]
+    assert "every limit that can be checked beforehand can be kept" in lines
+    assert list(Path().iterdir()) == []
+
+
+def test_a_sweep_is_planned_without_running_it(capsys):
+    lines, planned = plan(capsys, "-m", "budget.macs=70%,0.1%")
+    assert [run["is_feasible"] for run in planned["runs"]] == [True, False]
+    assert planned["num_feasible"] == 1
+    assert lines[2].startswith("budget.macs=70%")
+    assert lines[-2].startswith("total")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_transformer_is_planned_from_its_dimensions(capsys):
+    words = ["num_layers=96", "width=12288", "tokens=300e9"]
+    words = [f"transformer.{word}" for word in words]
+    words += ["hardware=nvidia_a100", "num_devices=1024", "utilisation=0.4"]
+    assert cli.main(["plan", *words]) == cli.KEPT
+    planned = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert planned["shares"][0]["flops"] == pytest.approx(3.14e23, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["utilisation=0"], r"utilisation must be a share in \(0, 1\], got 0"),
+        (["transformer.tokens=0"], r"transformer.tokens must be > 0, got 0"),
+        (["transformer.width=8"], r"transformer must be given by .*, got no num_layers, tokens"),
+        (["train_on=abacus"], r"hardware must be one of .*nvidia_a100.*, got 'abacus'"),
+        (["budget.mac=1"], r"Key 'mac' not in 'ModelBudget'"),
+        (["num_device=1"], r"Key 'num_device' is not in struct|Key 'num_device' not in"),
+        (
+            ["data=fashion_mnist", "data.source.folder=/nonexistent"],
+            r"data must be on this machine, got: /nonexistent .* or set num_samples=",
+        ),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_plan_of_bad_input(capsys, words, message):
+    assert cli.main(["plan", *words]) == cli.BAD_INPUT
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert _matches(message, captured.err)
+    assert "Traceback" not in captured.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ class Attribution:
     def __init__(self, network: nn.Module) -> None:
         self._modules = dict(network.named_modules())
         self._hiding = {name for name, module in self._modules.items() if _hides_children(module)}
+        self._scripted = {
+            id(module)
+            for module in self._modules.values()
+            if isinstance(module, torch.jit.ScriptModule)
+        }
         self._running: list[str] = []
         self._alive: set[str] = set()
         self._owners: dict[Hashable, list[str]] = defaultdict(list)
@@ -44,22 +49,34 @@ class Attribution:
         names = {id(module): name for name, module in self._modules.items()}
 
         def enter(module: nn.Module, *_: object) -> None:
-            if id(module) in names:
-                self._running.append(names[id(module)])
-                self._alive.add(self._running[-1])
+            self._running.append(names[id(module)])
+            self._alive.add(self._running[-1])
 
-        def leave(module: nn.Module, *_: object) -> None:
-            if id(module) in names:
-                self._running.pop()
+        def leave(*_: object) -> None:
+            self._running.pop()
 
-        # of all modules, as TorchScript's take no hooks of their own
-        entering = register_module_forward_pre_hook(enter)
-        leaving = register_module_forward_hook(leave, always_call=True)
-        try:
+        def enter_scripted(module: nn.Module, *_: object) -> None:
+            if id(module) in self._scripted:
+                enter(module)
+
+        def leave_scripted(module: nn.Module, *_: object) -> None:
+            if id(module) in self._scripted:
+                leave()
+
+        with ExitStack() as stack:
+            for module in self._modules.values():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    hooks = (
+                        module.register_forward_pre_hook(enter),
+                        module.register_forward_hook(leave, always_call=True),
+                    )
+                    for hook in hooks:
+                        stack.callback(hook.remove)
+            if self._scripted:  # which take no hooks of their own
+                stack.callback(register_module_forward_pre_hook(enter_scripted).remove)
+                handle = register_module_forward_hook(leave_scripted, always_call=True)
+                stack.callback(handle.remove)
             yield
-        finally:
-            entering.remove()
-            leaving.remove()
 
     def modules_of(self, operation: Operation) -> set[str]:
         """The modules that an operator which has just run belongs to, the network included."""

@@ -16,7 +16,6 @@ from lightning_cost.hardware.width_features import (
     footprint_features,
     layer_features,
     novelty,
-    weight_bytes,
 )
 from lightning_cost.runtime.width_layer import WidthLayer
 
@@ -102,12 +101,17 @@ class LatencyFit:
                     features[signature], np.maximum(values, floor)
                 )
             sums = [_sum_of_layers(each, by_signature) for each in observed]
-            excess = [each.layer_ms.sum(axis=1) / total for each, total in zip(observed, sums, strict=True)]
+            excess = [
+                each.layer_ms.sum(axis=1) / total
+                for each, total in zip(observed, sums, strict=True)
+            ]
             footprint = fit_nonnegative(
                 np.concatenate(footprints), np.concatenate(excess), ridge=_FOOTPRINT_RIDGE
             )
             factors = [rows @ footprint for rows in footprints]
-        totals = np.concatenate([total * factor for total, factor in zip(sums, factors, strict=True)])
+        totals = np.concatenate(
+            [total * factor for total, factor in zip(sums, factors, strict=True)]
+        )
         latencies = np.concatenate([each.latency_ms for each in observed])
         constant, factor = fit_nonnegative(
             np.stack([np.ones_like(totals), totals], axis=1), latencies, ridge=0
@@ -198,5 +202,5 @@ def _footprint(observed: Observations) -> Floats:
 
 
 def _footprint_rows(layers: Sequence[WidthLayer], outs: Floats, ins: Floats) -> Floats:
-    filled = footprint_features(weight_bytes(layers, outs, ins))
+    filled = footprint_features(layers, outs, ins)
     return np.concatenate([np.ones((len(outs), 1)), filled], axis=1)

@@ -45,7 +45,7 @@ class ProfileSettings:
         seed: Of the random widths.
     """
 
-    num_networks: int = 140
+    num_networks: int = 240
     seconds: float = 0.6
     time_limit_s: float | None = 300.0
     seed: int = 0

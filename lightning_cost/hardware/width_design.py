@@ -25,9 +25,7 @@ def width_design(totals: Widths, num_networks: int, generator: np.random.Generat
     rows = [totals]
     for index in range(num_networks - 1):
         ratio = generator.uniform(_SMALLEST_RATIO, 1)
-        ratios = np.minimum(
-            ratio * np.exp(generator.normal(0, _GROUP_SPREAD, len(totals))), 1
-        )
+        ratios = np.minimum(ratio * np.exp(generator.normal(0, _GROUP_SPREAD, len(totals))), 1)
         draw = generator.integers(1, len(_MULTIPLES))
         multiple = 1 if index % 3 == 0 else _MULTIPLES[draw]
         rounded = np.maximum(np.round(totals * ratios / multiple), 1) * multiple

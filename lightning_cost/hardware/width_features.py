@@ -13,6 +13,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 STEPS = (1, 4, 8, 16, 32, 64)
 """Widths of the stairs that are looked for, in channels."""
 
+_POWERS = (1, 2, 4, 8, 16, 32, 64)
 _FOOTPRINTS = tuple(2.0**power for power in range(14, 25))
 
 
@@ -23,15 +24,17 @@ def stairs(channels: Floats) -> Floats:
 
 
 def overhangs(channels: Floats) -> Floats:
-    """Whether the last step is not full, and whether there is a full one before it too.
+    """Into what power of two the channels divide, and whether a full step leaves a remainder.
 
-    Runtimes then run a second kernel for the remainder, or fall back to a slower one altogether.
-    [..., 2 (num_steps - 1)], each 0 or 1.
+    Runtimes have kernels for some multiples, run a second one for a remainder, or fall back to a
+    slower one altogether. [..., 11], each 0 or 1: the largest of 1 to 32 that divides; and for each
+    step above 1, whether there is a full one and a rest.
     """
+    fits = [channels % power == 0 for power in _POWERS]
+    is_largest = [here & ~above for here, above in zip(fits[:-1], fits[1:], strict=True)]
     steps = np.array(STEPS[1:])
-    is_partial = channels[..., None] % steps != 0
-    is_remainder = is_partial & (channels[..., None] > steps)
-    return np.concatenate([is_partial, is_remainder], axis=-1).astype(np.float64)
+    is_remainder = (channels[..., None] % steps != 0) & (channels[..., None] > steps)
+    return np.concatenate([np.stack(is_largest, axis=-1), is_remainder], axis=-1).astype(np.float64)
 
 
 def layer_features(outs: Floats, ins: Floats, is_new: Floats, *, is_depthwise: bool) -> Floats:
@@ -62,12 +65,23 @@ def _products(left: Floats, right: Floats) -> Floats:
     return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
 
-def footprint_features(bytes_of_weights: Floats) -> Floats:
-    """How full each size of memory is [N, num_sizes], between 0 and 1, of bytes [N].
+def footprint_features(layers: Sequence[WidthLayer], outs: Floats, ins: Floats) -> Floats:
+    """What a pass runs through [N, num_features], each between 0 and 1.
 
-    A pass through more weights leaves less of the caches to every layer.
+    The weights, as shares of several sizes of memory, and the kernels: how many differ, and how
+    many of those have remainders to treat. The more there is, the less of the caches is left to
+    every layer.
     """
-    return np.minimum(bytes_of_weights[:, None] / np.array(_FOOTPRINTS), 1.0)
+    held = weight_bytes(layers, outs, ins)[:, None] / np.array(_FOOTPRINTS)
+    is_new = novelty(layers, outs, ins)
+    kernels = [
+        is_new[..., None],
+        is_new[..., None] * overhangs(outs),
+        is_new[..., None] * overhangs(ins),
+    ]
+    return np.concatenate(
+        [np.minimum(held, 1), *(kernel.mean(axis=1) for kernel in kernels)], axis=1
+    )
 
 
 def weight_bytes(layers: Sequence[WidthLayer], outs: Floats, ins: Floats) -> Floats:

@@ -32,6 +32,8 @@ from lightning_cost.network.participants import (
 from lightning_cost.network.structural import on_rank_zero
 from lightning_cost.runtime.device import cpu_name
 
+NUM_BATCHES_SHOWN = 50
+"""Batches of an epoch, and after a change, for which the progress bar shows the cost."""
 _IN_PROGRESS_BAR = {"MACs": Resource.macs, "ms": Resource.latency_ms}
 
 
@@ -39,9 +41,10 @@ class CostMonitor(Callback):
     """Logs what the deployed network would cost and what the run has used.
 
     ``cost/*`` and ``spend/*`` go to all loggers of the Trainer at the start, after each structural
-    change and every ``every_n_epochs`` epochs; MACs and latency also to the progress bar. The
-    network is measured when its structure changes, on rank 0, and never between. Works on its own
-    and beside the other callbacks in any order.
+    change and every ``every_n_epochs`` epochs; MACs and latency also to the progress bar, for a
+    while. The network is measured when its structure changes, on rank 0, and never between. What a
+    training or validation step takes is counted on the first two of each kind. Works on its own and
+    beside the other callbacks in any order.
 
     Args:
         hardware: The target device; without it only what can be counted is followed.
@@ -84,6 +87,7 @@ class CostMonitor(Callback):
         self._journal: SpendJournal | None = None
         self._loaded: dict[str, Any] | None = None
         self._is_fitting = False
+        self._hide_at = NUM_BATCHES_SHOWN
 
     @property
     def dense(self) -> Cost | None:
@@ -161,9 +165,11 @@ class CostMonitor(Callback):
     ) -> None:
         if lineage_of(self._network) is not self._lineage:  # type: ignore[arg-type]
             self.update_cost(trainer, pl_module)
-            self._show(trainer)
+            self._show(trainer, batch_idx)
         elif batch_idx == 0:
-            self._show(trainer)
+            self._show(trainer, batch_idx)
+        elif batch_idx == self._hide_at:
+            self._hide(trainer)
         self.meter.training.begin(batch)
 
     @override
@@ -334,9 +340,14 @@ class CostMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
-    def _show(self, trainer: pl.Trainer) -> None:
+    def _hide(self, trainer: pl.Trainer) -> None:
+        for word in _IN_PROGRESS_BAR:
+            trainer.progress_bar_metrics.pop(word, None)
+
+    def _show(self, trainer: pl.Trainer, batch_idx: int) -> None:
         # not pl_module.log, whose every entry Lightning reads out again after each step
-        # short and as text: the bar would format numbers again at every step
+        # only for a while, short and as text: the bar is drawn anew, letter by letter, at each step
+        self._hide_at = batch_idx + NUM_BATCHES_SHOWN
         shown: dict[str, Any] = trainer.progress_bar_metrics
         shown |= {
             word: f"{self.cost[resource].value:.3g}"

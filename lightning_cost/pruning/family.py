@@ -52,7 +52,7 @@ class PrunedFamily:
     ) -> None:
         self.name = name
         self._network = _varied(network)
-        self._example = example
+        self.example = example
         self._grouping = grouping
         self._preview = preview
         self._axes = AxisSizes.from_grouping(grouping)
@@ -84,7 +84,7 @@ class PrunedFamily:
         network = operated(self._network, removal(self._grouping, plan))
         if self._preview is not None:
             network = self._preview(copy.deepcopy(network))
-        return deployed_copy(network, self._example)
+        return deployed_copy(network, self.example)
 
     def exported(self, widths: npt.NDArray[np.int64]) -> bytes:
         """The file of ``widths`` [num_groups], built and exported anew."""
@@ -95,7 +95,7 @@ class PrunedFamily:
         import onnx
 
         with tempfile.TemporaryDirectory() as folder:
-            example = with_batch_size(self._example, 2)
+            example = with_batch_size(self.example, 2)
             return onnx.load(write_onnx(self.built(widths), example, Path(folder) / "model.onnx"))
 
     def _told_widths(self) -> npt.NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What a run would cost before it starts; nothing is trained."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -20,6 +20,7 @@ from lightning_cost.monitor.measure import measure
 from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.pruning.search import judged_ratios
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import facts_of, first_images
@@ -83,12 +84,14 @@ class Share:
         flops: For all of its epochs.
         num_epochs: How many; ``None`` where it has none.
         assumptions: What the number rests on.
+        is_at_most: Whether the run may do with less.
     """
 
     name: str
     flops: float
     assumptions: str
     num_epochs: int | None = None
+    is_at_most: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,15 +135,20 @@ class RunPlan:
             for resource, limit in self.limits.items()
             if resource in self.smallest and self.smallest[resource].value > limit
         ]
-        used = {"flops": self.flops} | {name: each.value for name, each in self.spend.items()}
-        for name, limit in self.training_limits.items():
-            value = used.get(name)
-            if value is not None and value > limit:
-                unit = self.spend[name].unit if name in self.spend else "FLOP"
-                found.append(
-                    f"{name} of the run <= {quantity(limit, unit)} (up to {quantity(value, unit)})"
-                )
-        return found
+        return found + [
+            f"{name} of the run <= {quantity(limit, unit)} (at least {quantity(least, unit)})"
+            for name, limit, least, _, unit in self._against_training_limits()
+            if least > limit
+        ]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Limits on the run that it may break, if it needs as much as it at most can."""
+        return [
+            f"{name} of the run <= {quantity(limit, unit)} (up to {quantity(most, unit)})"
+            for name, limit, least, most, unit in self._against_training_limits()
+            if least <= limit < most
+        ]
 
     @property
     def undecided(self) -> list[str]:
@@ -151,6 +159,15 @@ class RunPlan:
             for name in self.training_limits
             if name != "flops" and self.spend[name].value is None
         ]
+
+    def _against_training_limits(self) -> Iterator[tuple[str, float, float, float, str]]:
+        """Name, limit, least, most and unit of each limited amount that is known."""
+        least_flops = sum(share.flops for share in self.shares if not share.is_at_most)
+        for name, limit in self.training_limits.items():
+            most = self.flops if name == "flops" else self.spend[name].value
+            unit = "FLOP" if name == "flops" else self.spend[name].unit
+            if most is not None:
+                yield name, limit, most * least_flops / self.flops, most, unit
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -164,6 +181,7 @@ class RunPlan:
                     "epochs": share.num_epochs,
                     "flops": share.flops,
                     "assumptions": share.assumptions,
+                    "is_at_most": share.is_at_most,
                 }
                 for share in self.shares
             ],
@@ -174,6 +192,7 @@ class RunPlan:
             "training_limits": self.training_limits,
             "is_feasible": not self.obstacles,
             "obstacles": self.obstacles,
+            "doubts": self.doubts,
             "undecided": self.undecided,
             "remarks": list(self.remarks),
             "not_counted": list(self.not_counted),
@@ -235,10 +254,11 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
         utilisation=config.utilisation,
         has_16_bits="16" in config.trainer.precision,
     )
-    shares = _shares(config, network, example, sizes)
     config.budget.require_hardware(config.hardware)
     dense = measure(network, example, hardware=config.hardware, resources=_priced(config))
     limits = config.budget.limits(dense)
+    allowed = min([1.0, *(limit / dense[resource].value for resource, limit in limits.items())])
+    shares = _shares(config, network, example, sizes, allowed)
     noted = sorted({name for measured in dense.values() for name in measured.unsupported})
     remarks = tuple(name for name in noted if name.startswith(LACK))
     return RunPlan(
@@ -306,22 +326,33 @@ def _samples(
 
 
 def _shares(
-    config: PlanConfig, network: nn.Module, example: Tensor, sizes: dict[str, int]
+    config: PlanConfig,
+    network: nn.Module,
+    example: Tensor,
+    sizes: dict[str, int],
+    allowed_ratio: float,
 ) -> list[Share]:
     """Compute of each phase of training, of validation and of the search."""
     settings, schedule = config.compress, config.compress.schedule
     step = training_flops(network, example).per_sample
     forward = count_macs(network, example).flops
-    phases = [("warmup", schedule.warmup_epochs, "the dense network, forward and backward")]
     at_most = "at most: as if no channel had gone; the widths are found in the run"
+    phases = [("warmup", schedule.warmup_epochs, "the dense network, forward and backward", False)]
     if settings.prune:
-        phases.append(("prune and recover", schedule.end_epoch - schedule.warmup_epochs, at_most))
+        epochs = schedule.end_epoch - schedule.warmup_epochs
+        phases.append(("prune and recover", epochs, at_most, True))
     if settings.quantize is not None:
         said = at_most if settings.prune else "the dense network; fake quantisers do not count"
-        phases.append(("quantize", settings.quantize_epochs, said))
+        phases.append(("quantize", settings.quantize_epochs, said, settings.prune))
     shares = [
-        Share(name=name, flops=step * sizes["train"] * epochs, num_epochs=epochs, assumptions=said)
-        for name, epochs, said in phases
+        Share(
+            name=name,
+            flops=step * sizes["train"] * epochs,
+            num_epochs=epochs,
+            assumptions=said,
+            is_at_most=is_at_most,
+        )
+        for name, epochs, said, is_at_most in phases
     ]
     if "val" in sizes:
         shares.append(
@@ -329,23 +360,37 @@ def _shares(
                 name="validation",
                 flops=forward * sizes["val"] * settings.num_epochs,
                 num_epochs=settings.num_epochs,
-                assumptions=f"{sizes['val']} samples an epoch, {at_most}",
+                assumptions=f"{sizes['val']} samples an epoch, "
+                f"{at_most if settings.prune else 'the dense network, forward'}",
+                is_at_most=settings.prune,
             )
         )
     if settings.prune:
-        search = settings.search
-        # a data module without a search part lends training samples
-        samples = min(search.calibration_samples, sizes["train"])
-        samples += min(search.search_samples, sizes.get("search", sizes["train"]))
-        shares.append(
-            Share(
-                name="search",
-                flops=forward * samples * search.num_candidates,
-                assumptions=f"at most: {search.num_candidates} candidates, {samples} samples each, "
-                "as if none were narrower",
-            )
-        )
+        shares.append(_search(config, forward, sizes, allowed_ratio))
     return shares
+
+
+def _search(
+    config: PlanConfig, forward: float, sizes: dict[str, int], allowed_ratio: float
+) -> Share:
+    """Compute of the search: each candidate is cut, recalibrated and judged at several sizes."""
+    search = config.compress.search
+    ratios = judged_ratios(allowed_ratio)
+    batch_size = int(config.data.get("batch_size", 1))
+    # a data module without a search part lends training samples; batches are taken whole
+    parts = (
+        (search.calibration_samples, sizes["train"]),
+        (search.search_samples, sizes.get("search", sizes["train"])),
+    )
+    samples = sum(min(-(-wanted // batch_size) * batch_size, held) for wanted, held in parts)
+    shown = " and ".join(f"{ratio:.0%}" for ratio in ratios)
+    return Share(
+        name="search",
+        flops=forward * samples * search.num_candidates * sum(ratios),
+        assumptions=f"at most: {search.num_candidates} candidates, each judged at {shown} of the "
+        f"MACs on {samples} samples",
+        is_at_most=True,
+    )
 
 
 def _smallest(

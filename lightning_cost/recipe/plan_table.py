@@ -20,8 +20,9 @@ def plan_text(plan: RunPlan) -> str:
     notes += [f"not counted: {note}" for note in plan.not_counted]
     if plan.limits or plan.training_limits:
         notes += [f"cannot be kept: {obstacle}" for obstacle in plan.obstacles]
+        notes += [f"may not be kept: {doubt}" for doubt in plan.doubts]
         notes += [f"only the run can tell: {name}" for name in plan.undecided]
-        if not plan.obstacles:
+        if not plan.obstacles and not plan.doubts:
             notes.append("every limit that can be checked beforehand can be kept")
     return "\n\n".join([*blocks, "\n".join(notes)])
 
@@ -31,10 +32,7 @@ def sweep_text(settings: Sequence[str], plans: Sequence[RunPlan]) -> str:
     rows = [["configuration", "compute", "time", "energy", "CO2", "money", "feasible"]]
     for setting, plan in zip(_differing(settings), plans, strict=True):
         spent = [_amount(name, plan.spend[name].value) for name in _SPEND_LABELS]
-        verdict = "no: " + "; ".join(plan.obstacles) if plan.obstacles else "yes"
-        if not plan.obstacles and plan.undecided:
-            verdict = f"as far as known, without {', '.join(plan.undecided)}"
-        rows.append([setting, quantity(plan.flops, "FLOP"), *spent, verdict])
+        rows.append([setting, quantity(plan.flops, "FLOP"), *spent, _verdict(plan)])
     totals = sweep_totals(plans)
     num_feasible = sum(not plan.obstacles for plan in plans)
     rows.append(
@@ -72,6 +70,16 @@ def plan_line(settings: Sequence[str], plans: Sequence[RunPlan]) -> str:
         num_feasible = sum(not plan.obstacles for plan in plans)
         content = {"runs": runs, "total": sweep_totals(plans), "num_feasible": num_feasible}
     return json.dumps(content)
+
+
+def _verdict(plan: RunPlan) -> str:
+    if plan.obstacles:
+        return f"no: {'; '.join(plan.obstacles)}"
+    if plan.doubts:
+        return f"in doubt: {'; '.join(plan.doubts)}"
+    if plan.undecided:
+        return f"as far as known, without {', '.join(plan.undecided)}"
+    return "yes"
 
 
 def _differing(settings: Sequence[str]) -> list[str]:

@@ -81,6 +81,13 @@ class GraphLayers:
             name = str(self._producers[name].input[0])
         return name if name in self._weights else None
 
+    def _is_first(self, node: Any, graph: Any) -> bool:
+        """Whether a layer reads what the network is given, whose layout and type are special."""
+        name = str(node.input[0])
+        while name in self._producers and self._producers[name].op_type in _RECODING:
+            name = str(self._producers[name].input[0])
+        return any(entry.name == name for entry in graph.input)
+
     def _axes(self, template: OnnxTemplate, node: Any) -> tuple[Size, Size]:
         """Sizes of the output and input channels."""
         weight = self._weight_of(node)
@@ -125,6 +132,7 @@ class GraphLayers:
             "on " + "x".join(map(str, positions)) if positions else "",
             "int8" if is_quantized else "float",
             f"batch{data[0]}" if len(data) else "",
+            "of the input" if self._is_first(node, template.graph) else "",
             "then " + "+".join(followers) if followers else "",
         ]
         width = 1 if is_quantized else 4
@@ -132,7 +140,8 @@ class GraphLayers:
             name=_module_of(weight),
             signature=" ".join(part for part in parts if part),
             is_depthwise=is_depthwise,
-            bytes_per_weight=float(np.prod(kernel, initial=width)) / (1 if is_depthwise else groups),
+            bytes_per_weight=float(np.prod(kernel, initial=width))
+            / (1 if is_depthwise else groups),
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from lightning_cost.budget.model import ModelBudget
-from lightning_cost.cost.measurement import Measurement
+from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 
@@ -93,3 +93,18 @@ def test_it_is_a_hydra_schema(limit):
     config = OmegaConf.structured(ModelBudget)
     config.latency_ms = limit
     assert OmegaConf.to_object(config) == ModelBudget(latency_ms=limit)
+
+
+def latency(value, **conditions):
+    measured = Measurement(value=value, unit="ms", method=Method.measured, device="a", **conditions)
+    return {Resource.latency_ms: measured}
+
+
+def test_a_percentage_may_cross_the_runtime_and_nothing_else():
+    half = ModelBudget(latency_ms="50%")
+    dense = latency(4.0, runtime="onnxruntime", batch_size=1)
+    assert half.is_kept(latency(1.0, runtime="openvino", batch_size=1), dense)
+    other = latency(1.0, runtime="openvino", batch_size=8)
+    with pytest.raises(ValueError, match=r"latency_ms must be an absolute limit .*batch_size must"):
+        half.is_kept(other, dense)
+    assert ModelBudget(latency_ms=2).is_kept(other, dense)

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.cost.size import count_params, size_bytes
+from lightning_cost.cost.size import (
+    count_params,
+    params_by_module,
+    size_by_dtype,
+    size_by_module,
+    size_bytes,
+)
 
 
 def tied():
@@ -66,3 +72,24 @@ def test_size_is_close_to_that_of_the_saved_file():
     file = io.BytesIO()
     torch.save(network.state_dict(), file)
     assert size_bytes(network) == pytest.approx(file.tell(), rel=0.02)
+
+
+def mixed():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2).half(), with_int8_weight())
+    network.add_module("again", network[0])
+    return network
+
+
+def test_sizes_by_dtype_add_up():
+    sizes = size_by_dtype(mixed())
+    assert sizes == {"float32": 80 + 32, "int8": 32, "float16": 20}
+    assert sum(sizes.values()) == size_bytes(mixed())
+    assert size_by_dtype(nn.Identity()) == {}
+    assert size_by_dtype(sharing_storage()) == {"float32": 64}
+
+
+def test_each_module_has_what_it_holds_and_shared_weights_count_once_in_the_whole():
+    params, sizes = params_by_module(tied()), size_by_module(tied())
+    assert params == {"": 16, "0": 16, "1": 16}
+    assert sizes == {"": 64, "0": 64, "1": 64}
+    assert params_by_module(mixed())["2"] == 32

@@ -31,8 +31,15 @@ def test_everything_is_passed_on():
     hardware, training = Hardware.load("raspberry_pi_4"), TrainingBudget(wall_clock_s="2h")
     settings = CompressSettings(quantize_epochs=5)
     monitor, pruning, quantizing, stopping = compress_to(
-        HALF, hardware=hardware, training=training, settings=settings, network="net", seed=7
+        HALF,
+        hardware=hardware,
+        training=training,
+        settings=settings,
+        train_hardware=Hardware.load("nvidia_t4"),
+        network="net",
+        seed=7,
     )
+    assert monitor.train_hardware.name == "nvidia_t4"
     assert monitor.hardware is pruning.hardware is stopping.hardware is hardware
     assert {c.network for c in (monitor, pruning, quantizing, stopping)} == {"net"}
     assert pruning.budget is stopping.model is HALF

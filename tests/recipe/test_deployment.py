@@ -6,13 +6,24 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_cost.cost.measurement import Measurement, Method
+from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.prepare import plan_quantization
 from lightning_cost.recipe import deployment
-from lightning_cost.recipe.deployment import accuracy_of, export, require_file_runtime
+from lightning_cost.recipe.deployment import (
+    accuracy_of,
+    as_delivered,
+    export,
+    fastest,
+    latencies_of,
+    remark_on,
+    require_file_runtime,
+)
 from lightning_cost.runtime.contract import open_file
+from lightning_cost.runtime.latency import Latencies
 from lightning_cost.runtime.parity import check_parity
 from lightning_cost.zoo.resnet import resnet8
 
@@ -58,3 +69,66 @@ def test_a_network_trained_in_channels_last_computes_the_same_on_the_runtime(tmp
     with open_file(path, runtime=runtime, num_threads=1) as session:
         parity = check_parity(deployed_copy(network, images), session, images, max_error_ratio=0.05)
     assert parity.passed, parity
+
+
+def measured(value, runtime, **fields):
+    interval = (0.99 * value, 1.01 * value)
+    return Measurement(
+        value=value, unit="ms", method=Method.measured, runtime=runtime, interval=interval, **fields
+    )
+
+
+FOUND = Latencies(
+    measured={
+        "eager": measured(1.0, "eager"),
+        "onnxruntime": measured(2.0, "onnxruntime"),
+        "openvino": measured(3.0, "openvino"),
+    },
+    failures={"compiled": ValueError("no compiler")},
+)
+
+
+def test_the_dense_network_is_quoted_on_its_fastest_runtime():
+    assert fastest(FOUND).runtime == "eager"
+    assert fastest(Latencies(measured={}, failures={})) is None
+
+
+def test_auto_delivers_for_the_fastest_runtime_that_runs_the_file():
+    delivered = as_delivered(FOUND, Hardware.local())
+    assert delivered.runtime == "onnxruntime"
+    assert remark_on(FOUND, delivered) == (
+        "eager runs the delivered network in 1 ms, onnxruntime, which it is delivered for, in 2"
+    )
+
+
+def test_a_named_runtime_is_the_one_even_if_slower():
+    assert as_delivered(FOUND, Hardware.local("openvino")).value == 3.0
+    assert as_delivered(FOUND, Hardware.local("eager")).value == 1.0
+    with pytest.raises(ValueError, match=r"runtime must run the delivered .*compiled: no compiler"):
+        as_delivered(FOUND, Hardware.local("compiled"))
+    assert as_delivered(FOUND, Hardware.load("raspberry_pi_4")) is None
+
+
+def test_nothing_is_said_where_the_intervals_overlap():
+    near = Latencies(
+        measured={"eager": measured(1.0, "eager"), "openvino": measured(1.01, "openvino")},
+        failures={},
+    )
+    assert remark_on(near, near.measured["openvino"]) is None
+    assert remark_on(near, near.measured["eager"]) is None
+    assert remark_on(near, None) is None
+
+
+def test_latencies_are_those_of_the_targets_batch_and_precision(monkeypatch):
+    monkeypatch.setattr(deployment, "installed_runtimes", lambda: ["eager", "openvino"])
+    networks = {"dense": nn.Linear(8, 8), "final": nn.Linear(8, 2)}
+    hardware = Hardware.local("openvino", batch_size=3, precision="bfloat16")
+    found = latencies_of(networks, torch.zeros(1, 8), hardware)
+    assert list(found) == ["dense", "final"]
+    for latencies in found.values():
+        assert list(latencies.measured) == ["openvino"]
+        assert latencies.measured["openvino"].batch_size == 3
+        assert latencies.measured["openvino"].dtype == "bfloat16"
+        assert not latencies.failures
+    described = latencies_of(networks, torch.zeros(1, 8), Hardware.load("raspberry_pi_4"))
+    assert described["final"].measured == {}

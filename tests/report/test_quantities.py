@@ -9,6 +9,8 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.report.quantities import (
     LABELS,
     change,
+    conditions,
+    cost_change,
     duration,
     figures,
     metric_change,
@@ -63,3 +65,19 @@ def test_metrics_in_points_or_plain():
     assert metric_change("val_loss", 0.5, 0.25) == "−0.25"
     assert metric_value("val_acc", 91.3) == "91.3"
     assert metric_value("val_acc", None) == "not known"
+
+
+def test_only_what_differs_in_nothing_but_the_runtime_is_compared(make_report):
+    cost = make_report()["dense"]["cost"]["latency_ms"]
+    faster = {**cost, "value": cost["value"] / 2, "runtime": "another"}
+    assert cost_change(cost, faster) == "2.00× less"
+    for name, value in (("batch_size", 8), ("dtype", "bfloat16"), ("method", "estimated")):
+        assert cost_change(cost, {**faster, name: value}) == "not comparable"
+    assert cost_change(None, cost) == "not known"
+
+
+def test_conditions_say_how_well_a_median_is_known(make_report):
+    text = conditions(make_report()["final"]["cost"]["latency_ms"])
+    assert "95 % interval 0.683 to 0.697 ms" in text
+    assert "95th percentile 0.828 ms" in text
+    assert "312 calls, ended by precision" in text

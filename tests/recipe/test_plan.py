@@ -1,0 +1,238 @@
+import copy
+import json
+from functools import cache
+
+import pytest
+import torch
+
+from lightning_cost.budget.model import ModelBudget
+from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.cost.macs import count_macs
+from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.training_flops import count_training_flops
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.pruning.evolution import EvolutionSearch
+from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.recipe.config import CompressSettings
+from lightning_cost.recipe.plan import PlanConfig, RunPlan, Share, plan_run, plan_transformer
+from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
+from lightning_cost.recipe.training_machine import Estimate
+from lightning_cost.recipe.transformer import Transformer
+from lightning_cost.zoo.data import ImageData
+from lightning_cost.zoo.resnet import resnet8
+
+NETWORK = resnet8(width=4, in_channels=1).eval()
+DATA = ImageData("digits", search_ratio=0.1, val_ratio=0.1)
+STEP = count_training_flops(NETWORK, torch.zeros(1, 1, 8, 8))
+FORWARD = count_macs(NETWORK, torch.zeros(1, 1, 8, 8)).flops
+
+
+def config(**settings):
+    compress = CompressSettings(
+        schedule=PruningSchedule(warmup_epochs=2, num_steps=2, recover_epochs=3),
+        search=EvolutionSearch(num_candidates=5, calibration_samples=64, search_samples=32),
+        quantize_epochs=1,
+        **settings.pop("compress", {}),
+    )
+    defaults = {
+        "budget": ModelBudget(macs="50%"),
+        "hardware": Hardware.load("cortex_m4"),
+        "train_on": "nvidia_t4",
+    }
+    return PlanConfig(compress=compress, **(defaults | settings))
+
+
+def plan(**settings):
+    return plan_run(config(**settings), NETWORK, DATA)
+
+
+@cache
+def plan_by_default():
+    return plan()
+
+
+def test_the_compute_of_each_part_has_a_closed_form():
+    sizes = DATA.split_sizes
+    shares = plan_by_default().shares
+    found = {share.name: (share.flops, share.num_epochs) for share in shares}
+    assert found == {
+        "warmup": (STEP * sizes["train"] * 2, 2),
+        "prune and recover": (STEP * sizes["train"] * 4, 4),
+        "quantize": (STEP * sizes["train"] * 1, 1),
+        "validation": (FORWARD * sizes["val"] * 7, 7),
+        # a target of half the MACs is judged at three quarters and at half
+        "search": (FORWARD * (64 + 32) * 5 * 1.25, None),
+    }
+    assert [share.name for share in shares if not share.is_at_most] == ["warmup"]
+
+
+def test_without_pruning_everything_is_known():
+    found = plan(compress={"prune": False}, budget=ModelBudget(size_bytes="50%"))
+    assert [share.name for share in found.shares] == ["warmup", "quantize", "validation"]
+    assert not any(share.is_at_most for share in found.shares)
+    assert found.obstacles == found.doubts == []
+
+
+def test_the_spend_is_that_of_the_training_machine():
+    found = plan(utilisation=0.5, num_devices=2)
+    seconds = found.flops / (2 * 8.1e12 * 0.5)
+    assert found.spend["wall_clock_s"].value == pytest.approx(seconds)
+    assert found.spend["energy_kwh"].value == pytest.approx(2 * 0.07 * 1.56 * seconds / 3600)
+    assert found.spend["usd"].value == pytest.approx(2 * 0.526 * seconds / 3600)
+
+
+def test_the_dense_network_stands_beside_its_budget():
+    found = plan(budget=ModelBudget(macs="90%", latency_ms="2 s"))
+    assert found.dense[Resource.macs].value == FORWARD / 2
+    assert found.limits == {Resource.macs: 0.45 * FORWARD, Resource.latency_ms: 2000.0}
+    assert found.smallest[Resource.macs].value < 0.45 * FORWARD
+    assert found.smallest[Resource.latency_ms].model == "roofline"
+    assert found.obstacles == found.undecided == []
+
+
+def test_limits_out_of_reach_are_obstacles():
+    found = plan(budget=ModelBudget(macs=10, size_bytes="99%"), training=TrainingBudget(flops=1))
+    assert found.obstacles[0].startswith("macs <= 10 MACs (at least ")
+    assert found.obstacles[1].startswith("flops of the run <= 1 FLOPs (at least ")
+    assert len(found.obstacles) == 2
+
+
+def test_pruning_alone_cannot_shrink_what_only_quantising_could():
+    kept = plan(compress={"prune": False}, budget=ModelBudget(size_bytes="40%"))
+    assert kept.obstacles == []
+    assert kept.smallest[Resource.size_bytes].value < 0.4 * kept.dense[Resource.size_bytes].value
+    broken = plan(compress={"prune": False}, budget=ModelBudget(macs="50%"))
+    assert len(broken.obstacles) == 1
+
+
+def test_what_only_a_measurement_here_tells_is_undecided(monkeypatch):
+    local = Hardware.local(runtime="eager")
+    found = plan(hardware=local, budget=ModelBudget(macs="50%", latency_ms="1 ms"))
+    assert found.undecided == ["latency_ms"]
+    assert str(found.dense[Resource.latency_ms].method) == "measured"
+    assert Resource.latency_ms not in plan(hardware=local).dense
+
+
+def test_a_microcontroller_that_is_too_small_is_remarked():
+    assert plan_by_default().remarks == ()
+    small = Hardware.load("cortex_m4")
+    small.flash_bytes = 1000.0
+    found = plan(hardware=small)
+    (remark,) = found.remarks
+    assert remark.startswith("lack of flash: ")
+    assert "the dense network on the device: lack of flash" in plan_text(found)
+
+
+def test_the_network_is_left_as_it_was_found():
+    before = copy.deepcopy(NETWORK.state_dict())
+    NETWORK.train()
+    plan()
+    assert NETWORK.training
+    NETWORK.eval()
+    assert all(torch.equal(value, before[name]) for name, value in NETWORK.state_dict().items())
+
+
+class NoData(ImageData):
+    def setup(self, stage=None):
+        raise FileNotFoundError("no such file")
+
+
+def test_data_that_is_not_here_can_be_described():
+    settings = {"num_samples": 1000.0, "image_size": 8, "model": {"in_channels": 1}}
+    found = plan_run(config(**settings), NETWORK, NoData())
+    assert found.shares[0].flops == STEP * 1000 * 2
+    with pytest.raises(ValueError, match=r"data must be on this machine, got: no such file;"):
+        plan_run(config(), NETWORK, NoData())
+    with pytest.raises(ValueError, match=r"model.in_channels must be given where image_size is"):
+        plan_run(config(num_samples=1000.0, image_size=8), NETWORK, NoData())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"utilisation": 1.5}, r"utilisation must be a share in \(0, 1\], got 1.5"),
+        ({"train_on": "abacus"}, r"hardware must be one of .*, got 'abacus'"),
+        ({"region": "mars"}, r"region must be one of world, .*, got 'mars'"),
+        ({"prices": "cheap"}, r"prices must be 'default' or the path of a YAML file"),
+        ({"budget": ModelBudget(energy_mj=1)}, r"power_w of hardware 'cortex_m4' must be known"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        plan(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"num_samples": 0.0}, {"image_size": 0}])
+def test_sizes_are_positive(settings):
+    with pytest.raises(ValueError, match=r"must be >= 1, got 0"):
+        PlanConfig(**settings)
+
+
+def test_a_transformer_needs_neither_network_nor_data():
+    shape = Transformer(num_layers=96, width=12288, tokens=300e9)
+    found = plan_transformer(
+        PlanConfig(
+            transformer=shape,
+            hardware=Hardware.load("nvidia_a100"),
+            num_devices=1024,
+            utilisation=0.4,
+        )
+    )
+    assert found.flops == shape.flops
+    days = shape.flops / (1024 * 312e12 * 0.4) / 86400
+    assert found.spend["wall_clock_s"].value / 86400 == pytest.approx(days)
+    assert "29.2 days" in plan_text(found)
+
+
+def made(name, flops, limits, *, least=0.0, seconds=None):
+    """A plan of ``flops``, of which ``least`` are certain."""
+    spend = {
+        key: Estimate(value=seconds if key == "wall_clock_s" else None, unit=unit, assumptions="")
+        for key, unit in (
+            ("wall_clock_s", "s"),
+            ("energy_kwh", "kWh"),
+            ("co2_kg", "kg"),
+            ("usd", "USD"),
+        )
+    }
+    shares = (
+        Share(name="sure", flops=least, assumptions=""),
+        Share(name="rest", flops=flops - least, assumptions="", is_at_most=True),
+    )
+    return RunPlan(title=name, shares=shares, spend=spend, training_limits=limits)
+
+
+def test_a_limit_between_least_and_most_is_in_doubt():
+    assert made("a", 100.0, {"flops": 50}, least=60.0).obstacles != []
+    assert made("a", 100.0, {"flops": 80}, least=60.0).doubts == [
+        "flops of the run <= 80 FLOPs (up to 100 FLOPs)"
+    ]
+    assert made("a", 100.0, {"flops": 100}, least=60.0).doubts == []
+    assert made("a", 100.0, {"wall_clock_s": 3}, least=60.0, seconds=10.0).obstacles != []
+    assert made("a", 100.0, {"usd": 3}).undecided == ["usd of the run"]
+
+
+def test_a_sweep_is_one_line_a_configuration_and_their_sum():
+    plans = [
+        made("a", 100.0, {"flops": 50}, least=60.0, seconds=10.0),
+        made("b", 200.0, {"flops": 150}, seconds=20.0),
+        made("c", 300.0, {"flops": 900, "usd": 1}, seconds=30.0),
+    ]
+    settings = ["x=1 y=2", "x=2 y=2", "x=3 y=2"]
+    lines = sweep_text(settings, plans).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["x=1", "x=2", "x=3", "total"]
+    assert "no: flops of the run" in lines[2]
+    assert "in doubt: flops of the run" in lines[3]
+    assert "as far as known, without usd of the run" in lines[4]
+    assert lines[5].split()[1:3] == ["600", "FLOPs"]
+    assert lines[5].endswith("2 of 3")
+    parsed = json.loads(plan_line(settings, plans))
+    assert parsed["num_feasible"] == 2
+    assert parsed["total"] == {
+        "flops": 600.0,
+        "wall_clock_s": 60.0,
+        "energy_kwh": None,
+        "co2_kg": None,
+        "usd": None,
+    }
+    assert [run["configuration"] for run in parsed["runs"]] == settings
