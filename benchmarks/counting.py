@@ -5,6 +5,8 @@ For every difference of more than 0.1 % the operators that the other does not co
 """
 
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from lightning_cost.pruning.pricing import WidthPricer
 from lightning_cost.zoo.resnet import resnet20
 
 NAME = "counting"
+LIBRARIES = ("torchvision", "timm", "transformers")
 LIMIT_RESNET50_S, LIMIT_TORCHVISION_S, LIMIT_WIDTHS_PER_SECOND = 1.0, 120.0, 20_000
 LARGEST_ON_CPU = {"macs": 5e9, "params": 60e6}
 
@@ -28,15 +31,19 @@ def main() -> None:
     """Count every case; print JSON lines and a table, and save both."""
     parser = argument_parser(__doc__, seeds=[0], quick="every tenth network, without fvcore")
     args = parser.parse_args()
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
     torch.set_num_threads(1)
     torch.manual_seed(args.seeds[0])
-    results = ResultsFile(NAME, quick=args.quick)
+    results = ResultsFile(NAME, quick=args.quick or bool(missing))
+    if missing:
+        results.progress(f"a quick run, without the networks of {', '.join(missing)}")
     for case in cases()[:: 10 if args.quick else 1]:
         results.progress(case.name)
         results.add({**compared(case, with_fvcore=not args.quick), "seed": args.seeds[0]})
     results.progress("widths per second")
     results.add({**priced(args.seeds[0]), "seed": args.seeds[0]})
-    results.save(_table(results.rows))
+    versions = [f"{name} {version(name)}" for name in (*LIBRARIES, "fvcore") if name not in missing]
+    results.save([*_table(results.rows), ", ".join(versions)])
 
 
 def compared(case: Case, *, with_fvcore: bool) -> dict[str, Any]:

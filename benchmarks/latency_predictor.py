@@ -77,11 +77,8 @@ def case(
 ) -> Iterator[dict[str, Any]]:
     """One row for each way to predict."""
     family = family_of(network_name, scheme, seed)
-    path = (
-        FOLDER
-        / NAME
-        / f"{'quick_' if settings.num_networks < 100 else ''}table_{network_name}_{scheme}_{runtime}_seed{seed}.json"
-    )
+    prefix = "quick_" if settings.num_networks < ProfileSettings().num_networks else ""
+    path = FOLDER / NAME / f"{prefix}table_{network_name}_{scheme}_{runtime}_seed{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     table = LatencyTable.load(path) if path.exists() else empty_table(family, runtime=runtime)
     table = profile(family, table, settings=settings, path=path, progress=_progress)
@@ -188,7 +185,8 @@ def _progress(done: int, total: int) -> None:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        f"{'case':36} {'method':22} {'median error':>13} {'90 %':>8} {'rank corr.':>11} {'range, ms':>16}"
+        f"{'case':36} {'method':22} {'median error':>13} {'90 %':>8} {'rank corr.':>11} "
+        f"{'range, ms':>16}"
     ]
     lines += [
         f"{row['case']:36} {row['method']:22} {row['median_error_ratio']:13.1%} "

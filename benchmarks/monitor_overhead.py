@@ -7,7 +7,7 @@ nothing else to do. The figure of a pair of fits is the median difference betwee
 steps; it differs from pair to pair, as memory lies elsewhere in each, so the monitor's is the mean
 over many pairs, with its standard error. Beside it stand what its own hooks take by the clock, and
 what Lightning takes to call the hooks of a callback that does nothing, found in the same way. The
-first steps are left out: FLOPs are counted in them, and the progress bar shows the cost for the first
+first steps are left out: FLOPs are counted in them, and the bar shows the cost for the first
 batches of an epoch.
 """
 

@@ -50,7 +50,7 @@ folder: --config-dir FOLDER model=NAME data=NAME.
 A plan takes the same overrides, and where it would be trained: train_on=nvidia_a100 num_devices=8
 utilisation=0.3. It ends with one line of JSON. For a transformer: transformer.num_layers=96
 transformer.width=12288 transformer.tokens=300e9 hardware=nvidia_a100 num_devices=1024.
-A profile: runtime=openvino table=FILE measuring.time_limit_s=300; compress.quantize=null for float32.
+A profile: runtime=openvino table=FILE measuring.time_limit_s=300; compress=prune for float32.
 For another device: bundle=FOLDER, run it there, results=FOLDER.
 `lightning-cost fit --help` lists groups and settings."""
 
@@ -168,7 +168,11 @@ def _profile(overrides: list[str]) -> int:
         config = to_run_config(composed)
         assert isinstance(config, ProfileConfig)
         network, data = build(config)
-        print(profile_run(config, network, data))
+        try:
+            print(profile_run(config, network, data))
+        except KeyboardInterrupt:
+            print("lightning-cost: interrupted; the same command goes on", file=sys.stderr)
+            return INTERRUPTED
         return KEPT
 
     return _for_each_configuration("profile", overrides, overrides, one)

@@ -14,7 +14,6 @@ from lightning_cost.cost.forward import (
     tensors_of,
     with_batch_size,
 )
-from lightning_cost.cost.training_flops import count_training_flops as count_training_flops
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lightning_cost.hardware.latency_table import LatencyTable, ProfiledNetwork
-from lightning_cost.hardware.profiling import ProfileSettings, sample_of
+from lightning_cost.hardware.profiling import ProfileSettings, require_operator_times, sample_of
 from lightning_cost.hardware.width_design import width_design
 from lightning_cost.hardware.width_family import (
     WidthFamily,
@@ -59,11 +59,7 @@ def export_bundle(
             something.
     """
     settings, folder = settings or ProfileSettings(), Path(folder)
-    if runtime not in standalone.RUNTIMES:
-        raise ValueError(
-            f"runtime must be one of {', '.join(standalone.RUNTIMES)}, got {runtime!r}; "
-            "these tell the time of each operator"
-        )
+    require_operator_times(runtime)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"folder must be new or empty, got {str(folder)!r}; choose another")

@@ -13,8 +13,10 @@ import numpy as np
 from lightning_cost.hardware.nonnegative import fit_nonnegative
 from lightning_cost.hardware.width_features import (
     Floats,
+    footprint_factors,
     footprint_features,
     layer_features,
+    layer_times,
     novelty,
 )
 from lightning_cost.runtime.width_layer import WidthLayer
@@ -80,11 +82,9 @@ class LatencyFit:
     def of(cls, observed: Sequence[Observations]) -> "LatencyFit":
         """Fit the model to all networks in ``observed``."""
         observed = _without_clocks(observed)
-        footprints = [_footprint(each) for each in observed]
+        footprints = [footprint_features(each.layers, each.outs, each.ins) for each in observed]
         factors = [np.ones(len(each)) for each in observed]
         columns = _columns_by_signature(observed)
-        footprint = np.zeros(footprints[0].shape[1])
-        footprint[0] = 1
         features = {
             signature: np.concatenate([_features(observed[part], place) for part, place in places])
             for signature, places in columns.items()
@@ -132,7 +132,7 @@ class LatencyFit:
 
     def _predict(self, layers: Sequence[WidthLayer], outs: Floats, ins: Floats) -> Floats:
         total = _sum_of_coefficients(layers, outs, ins, self.by_signature)
-        factor = _footprint_rows(layers, outs, ins) @ self.footprint
+        factor = footprint_factors(self.footprint, layers, outs, ins)
         constant, multiple = self.per_pass
         latency: Floats = constant + multiple * total * factor
         return latency
@@ -190,17 +190,11 @@ def _sum_of_coefficients(
     is_new = novelty(layers, outs, ins)
     total = np.zeros(len(outs))
     for place, layer in enumerate(layers):
-        rows = layer_features(
-            outs[:, place], ins[:, place], is_new[:, place], is_depthwise=layer.is_depthwise
+        total += layer_times(
+            by_signature[layer.signature],
+            outs[:, place],
+            ins[:, place],
+            is_new[:, place],
+            is_depthwise=layer.is_depthwise,
         )
-        total += rows @ by_signature[layer.signature]
     return total
-
-
-def _footprint(observed: Observations) -> Floats:
-    return _footprint_rows(observed.layers, observed.outs, observed.ins)
-
-
-def _footprint_rows(layers: Sequence[WidthLayer], outs: Floats, ins: Floats) -> Floats:
-    filled = footprint_features(layers, outs, ins)
-    return np.concatenate([np.ones((len(outs), 1)), filled], axis=1)

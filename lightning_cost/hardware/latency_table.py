@@ -1,4 +1,4 @@
-"""What layers take on one device and runtime, measured inside networks of many widths, as a file."""
+"""What layers take on one device and runtime, measured inside networks of many widths."""
 
 import hashlib
 import json
@@ -40,6 +40,23 @@ class WidthSample:
     spread: float
     layers: tuple[float, ...]
     operators: tuple[int, ...]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "WidthSample":
+        """A sample from plain data, in which tuples are lists."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
+
+    def is_plausible(self, num_layers: int) -> bool:
+        """Whether it has a value for each layer, and none that no measurement can have."""
+        by_layer = (self.outs, self.ins, self.layers, self.operators)
+        return (
+            all(isinstance(row, tuple) and len(row) == num_layers for row in by_layer)
+            and _are_numbers([self.latency, *self.outs, *self.ins], above=0)
+            and _are_numbers([self.spread, *self.layers, *self.operators], above=-1e-9)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +203,8 @@ class LatencyTable:
             content = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise _unreadable(path, f"text that ends or breaks at character {error.pos}") from None
+        except UnicodeDecodeError:
+            raise _unreadable(path, "bytes that are no text") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise _unreadable(path, "a file of another kind")
         if content.get("version") != VERSION:
@@ -194,8 +213,15 @@ class LatencyTable:
             raise _unreadable(path, f"units {content.get('units')!r}, not {UNITS}")
         if content.pop("sha256", None) != _checksum(content):
             raise _unreadable(path, "content that differs from its checksum: edited or damaged")
-        table = cls._from_content(content)
-        table._require_values(path)
+        try:
+            table = cls._from_content(content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _unreadable(
+                path, f"entries that are missing or of another kind: {error}"
+            ) from None
+        wrong = table.wrong_values()
+        if wrong is not None:
+            raise _unreadable(path, wrong)
         return table
 
     @classmethod
@@ -205,31 +231,29 @@ class LatencyTable:
                 name=network["name"],
                 reference_ms=network["reference_ms"],
                 layers=tuple(WidthLayer(**layer) for layer in network["layers"]),
-                samples=tuple(
-                    WidthSample(
-                        **{
-                            key: tuple(value) if isinstance(value, list) else value
-                            for key, value in sample.items()
-                        }
-                    )
-                    for sample in network["samples"]
-                ),
+                samples=tuple(WidthSample.from_dict(sample) for sample in network["samples"]),
             )
             for network in content["networks"]
         )
         others = ("device", "runtime", "num_threads", "precision", "batch_size", "created")
         return cls(networks=networks, **{key: content[key] for key in others})
 
-    def _require_values(self, path: Path) -> None:
+    def wrong_values(self) -> str | None:
+        """Names the first value that no measurement can have, or a sample that lacks some."""
         for network in self.networks:
+            if not _are_numbers([network.reference_ms], above=0):
+                return f"reference_ms {network.reference_ms!r} of {network.name!r}, not > 0"
             for index, sample in enumerate(network.samples):
-                values = (sample.latency, *sample.layers, *sample.outs, *sample.ins)
-                is_positive = all(math.isfinite(value) and value >= 0 for value in values)
-                has_all = len(sample.layers) == len(sample.outs) == len(network.layers)
-                if not (is_positive and sample.latency > 0 and has_all):
-                    raise _unreadable(
-                        path, f"sample {index} of {network.name!r} with missing or negative values"
-                    )
+                if not sample.is_plausible(len(network.layers)):
+                    return f"sample {index} of {network.name!r} with missing or negative values"
+        return None
+
+
+def _are_numbers(values: Sequence[Any], *, above: float) -> bool:
+    return all(
+        isinstance(value, int | float) and math.isfinite(value) and value > above
+        for value in values
+    )
 
 
 def _unreadable(path: Path, found: str) -> ValueError:

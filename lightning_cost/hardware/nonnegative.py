@@ -9,7 +9,7 @@ _NUM_REWEIGHTINGS = 4
 _TOLERATED_RATIO = 0.1
 
 
-def fit_nonnegative(features: Floats, values: Floats, *, ridge: float = 0.02) -> Floats:
+def fit_nonnegative(features: Floats, values: Floats, *, ridge: float = 1e-3) -> Floats:
     """Coefficients [F] >= 0 by which ``features`` [N, F] give ``values`` [N] > 0, in log space.
 
     Least squares of the logarithm's error, to first order by weights 1 / value; samples further
@@ -19,13 +19,15 @@ def fit_nonnegative(features: Floats, values: Floats, *, ridge: float = 0.02) ->
     Args:
         features: Values >= 0.
         values: What they should add up to, > 0.
-        ridge: How strongly coefficients are held small, by which one is chosen among like features.
+        ridge: How strongly coefficients are held small, by which one is chosen among like features;
+            relative to the values' own size.
     """
     scale = features.max(axis=0, initial=0)
     scale[scale == 0] = 1
     scaled = features / scale
     num_samples, num_features = features.shape
-    penalty = ridge * np.sqrt(num_samples / num_features) * np.eye(num_features)
+    size = np.median(values)
+    penalty = ridge * np.sqrt(num_samples / num_features) / size * np.eye(num_features)
     relative = 1 / values
     weights = relative
     for _ in range(_NUM_REWEIGHTINGS):

@@ -50,7 +50,8 @@ class PredictionError:
     def __str__(self) -> str:
         return (
             f"off by {self.median_ratio:.1%} in the median and {self.p90_ratio:.1%} in nine of ten "
-            f"of {self.num_networks} networks held out, rank correlation {self.rank_correlation:.3f}"
+            f"of {self.num_networks} networks held out, "
+            f"rank correlation {self.rank_correlation:.3f}"
         )
 
 
@@ -92,16 +93,17 @@ class LatencyPredictor:
         """
         table.require_layers(layers)
         wanted = {layer.signature for layer in layers}
-        observed = [
+        observed = [  # an architecture that was only begun could not be held out from its own fit
             network.observations()
             for network in table.networks
-            if network.samples and wanted & {layer.signature for layer in network.layers}
+            if len(network.samples) >= _NUM_FOLDS
+            and wanted & {layer.signature for layer in network.layers}
         ]
-        num_networks = sum(map(len, observed))
+        num_networks = min(_num_networks(observed, signature) for signature in wanted)
         if num_networks < _FEWEST_NETWORKS:
             raise ValueError(
-                f"the latency table must hold {_FEWEST_NETWORKS} networks or more with these "
-                f"layers, got {num_networks}; go on with lightning-cost profile"
+                f"the latency table must hold {_FEWEST_NETWORKS} networks or more with each of "
+                f"these layers, got {num_networks}; go on with lightning-cost profile"
             )
         return cls(
             layers=tuple(layers), fit=LatencyFit.of(observed), error=_held_out_error(observed)
@@ -119,9 +121,22 @@ class LatencyPredictor:
             outs: Their output channels [N, num_layers].
             ins: Their input channels [N, num_layers].
             measured_ms: Their latencies [N], N >= 1.
+
+        Raises:
+            ValueError: If there are none, or one is not > 0.
         """
+        if not (len(measured_ms) and (measured_ms > 0).all() and np.isfinite(measured_ms).all()):
+            raise ValueError(
+                f"measured_ms must be one or more times > 0, got {measured_ms}; measure a network"
+            )
         plain = self.fit.predict_ms(self.layers, outs, ins)
         return replace(self, bias=float(np.exp(np.median(np.log(measured_ms / plain)))))
+
+
+def _num_networks(observed: Sequence[Observations], signature: str) -> int:
+    return sum(
+        len(each) for each in observed if any(layer.signature == signature for layer in each.layers)
+    )
 
 
 def _held_out_error(observed: Sequence[Observations]) -> PredictionError:
@@ -130,10 +145,13 @@ def _held_out_error(observed: Sequence[Observations]) -> PredictionError:
     for fold in range(_NUM_FOLDS):
         rows = [np.arange(len(each)) % _NUM_FOLDS == fold for each in observed]
         fit = LatencyFit.of(
-            [each.at(np.flatnonzero(~out)) for each, out in zip(observed, rows, strict=True)]
+            [
+                each.at(np.flatnonzero(~out).tolist())
+                for each, out in zip(observed, rows, strict=True)
+            ]
         )
         for each, out in zip(observed, rows, strict=True):
-            left = each.at(np.flatnonzero(out))
+            left = each.at(np.flatnonzero(out).tolist())
             predicted.append(fit.predict_ms(each.layers, left.outs, left.ins))
             measured.append(left.latency_ms)
     return PredictionError.between(np.concatenate(predicted), np.concatenate(measured))

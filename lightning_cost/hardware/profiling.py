@@ -57,6 +57,19 @@ class ProfileSettings:
                 raise ValueError(f"{name} must be > 0, got {value!r}; leave it at its default")
 
 
+def require_operator_times(runtime: str) -> None:
+    """Refuse a runtime that does not tell the time of single operators.
+
+    Raises:
+        ValueError: Names those that do.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(
+            f"runtime must be one of {', '.join(RUNTIMES)}, which tell the time of each operator, "
+            f"got {runtime!r}; measure whole networks on it with Hardware.local instead"
+        )
+
+
 def empty_table(
     family: WidthFamily, *, runtime: str, num_threads: int = 1, precision: str = "float32"
 ) -> LatencyTable:
@@ -65,11 +78,7 @@ def empty_table(
     Raises:
         ValueError: If the runtime does not tell the time of single operators.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(
-            f"runtime must be one of {', '.join(RUNTIMES)}, which tell the time of each operator, "
-            f"got {runtime!r}; measure whole networks on it with Hardware.local instead"
-        )
+    require_operator_times(runtime)
     return LatencyTable(
         device=fingerprint(runtime),
         runtime=runtime,
@@ -209,7 +218,10 @@ def _begun(family: WidthFamily, table: LatencyTable, timer: FamilyTimer) -> Prof
         return ProfiledNetwork(
             name=family.name, layers=family.graph.layers, reference_ms=timer.reference_ms()
         )
-    if found.layers != family.graph.layers:
+    outs, ins = family.channels_at(family.totals[None])
+    dense = (tuple(outs[0]), tuple(ins[0]))
+    is_same = not found.samples or (found.samples[0].outs, found.samples[0].ins) == dense
+    if found.layers != family.graph.layers or not is_same:
         raise ValueError(
             f"name must tell architectures apart, got {family.name!r} for another network than the "
             "one of that name in the table; give it another name"

@@ -11,6 +11,7 @@ from lightning_cost.hardware.width_features import STEPS, Floats
 
 _LEAST_GAIN = 0.05
 _FEWEST_SAMPLES = 20
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +45,7 @@ def staircases(table: LatencyTable) -> dict[str, Staircase]:
             for steps in itertools.product(STEPS, in_steps)
         }
         best = min(errors, key=lambda steps: errors[steps])
-        if errors[best] > (1 - _LEAST_GAIN) * errors[1, 1]:
+        if errors[1, 1] - errors[best] < max(_LEAST_GAIN * errors[1, 1], _ROUNDING):
             best = (1, 1)
         found[signature] = Staircase(
             out_step=best[0],

@@ -18,16 +18,20 @@ class WidthFamily(Protocol):
     Attributes:
         name: What the architecture is called.
         totals: Channels of each group in the dense network [num_groups].
-        template: Its ONNX graph at any widths.
-        graph: The layers in it.
         inputs: Arrays for one forward pass by input name.
     """
 
     name: str
     totals: Widths
-    template: OnnxTemplate
-    graph: GraphLayers
     inputs: Mapping[str, Any]
+
+    @property
+    def template(self) -> OnnxTemplate:
+        """The ONNX graph at any widths."""
+
+    @property
+    def graph(self) -> GraphLayers:
+        """The layers in it."""
 
     def sizes_at(self, widths: Widths) -> Floats:
         """The sizes [N, num_sizes] that the template goes by, of widths [N, num_groups]."""

@@ -1,7 +1,6 @@
 """The callback that follows what the network costs and what the run has used."""
 
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,10 +14,10 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.joules import open_counters
-from lightning_cost.monitor.journal import SpendJournal
+from lightning_cost.monitor.journal import SpendJournal, find_journal
 from lightning_cost.monitor.measure import measure
 from lightning_cost.monitor.spend import Spend, SpendMeter, with_lost_work
-from lightning_cost.monitor.tracker import CostTracker
+from lightning_cost.monitor.tracker import CostTracker, setting_of
 from lightning_cost.network.checkpoint import checkpoint_folders
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network, is_compiled
@@ -30,7 +29,6 @@ from lightning_cost.network.participants import (
     run_last,
 )
 from lightning_cost.network.structural import on_rank_zero
-from lightning_cost.runtime.device import cpu_name
 
 NUM_BATCHES_SHOWN = 50
 """Batches of an epoch, and after a change, for which the progress bar shows the cost."""
@@ -176,8 +174,7 @@ class CostMonitor(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
     ) -> None:
-        if self.meter.training.has_updates:
-            self.meter.training.update()
+        self.meter.training.update()
 
     @override
     def on_train_batch_end(
@@ -274,16 +271,11 @@ class CostMonitor(Callback):
         self._run_id = trainer.strategy.broadcast(self._run_id or uuid.uuid4().hex)
         assert self._run_id is not None
         saved, self._loaded = self._loaded, None
-        name = SpendJournal.name_of(self._run_id)
-        places = [folder / name for folder in checkpoint_folders(trainer)]
-        if saved is not None and saved.get("journal") is not None:
-            places.insert(1, Path(saved["journal"]))
-        self._journal = None
-        written = None
-        if trainer.is_global_zero and places:
-            path = next((path for path in places if path.exists()), places[0])
-            self._journal = SpendJournal(path)
-            written = self._journal.read()
+        self._journal, written = None, None
+        if trainer.is_global_zero:
+            recorded = None if saved is None else saved.get("journal")
+            self._journal = find_journal(self._run_id, checkpoint_folders(trainer), recorded)
+            written = None if self._journal is None else self._journal.read()
         written = trainer.strategy.broadcast(written)
         if saved is not None and written is not None:
             self.meter.load_state_dict(with_lost_work(saved, written))
@@ -318,7 +310,7 @@ class CostMonitor(Callback):
                 trainer, lambda: measure(network, self._example, hardware=self.hardware)
             )
 
-        changed = self.tracker.refresh(network, measured, setting=_setting(self.hardware))
+        changed = self.tracker.refresh(network, measured, setting=setting_of(self.hardware))
         if changed or not self._is_fitting:
             self._count_anew(trainer, pl_module, network)
         return changed
@@ -354,13 +346,6 @@ class CostMonitor(Callback):
             for word, resource in _IN_PROGRESS_BAR.items()
             if resource in self.cost
         }
-
-
-def _setting(hardware: Hardware | None) -> str:
-    """What a measurement depends on beside the network."""
-    if hardware is None:
-        return ""
-    return f"{hardware!r} {cpu_name() if hardware.is_local else ''}"
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:

@@ -6,7 +6,7 @@ and done again after a resume, but was used all the same.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,6 @@ class SpendJournal:
         self.path = path
         self._interval_s = interval_s
         self._next_at = float("-inf")
-
-    @staticmethod
-    def name_of(run_id: str) -> str:
-        """The file's name: one for each run, whatever restarts it had."""
-        return f"spend-{run_id}.json"
 
     def tick(self, seconds: float, state: Callable[[], dict[str, Any]]) -> None:
         """Write ``state`` if the last time was long enough ago, by a clock that shows ``seconds``.
@@ -64,3 +59,25 @@ class SpendJournal:
             self.path.unlink(missing_ok=True)
         except OSError:
             return
+
+
+def find_journal(
+    run_id: str, folders: Sequence[Path], recorded: str | None = None
+) -> SpendJournal | None:
+    """The journal of a run, which stays where it was begun, whatever restarts there are.
+
+    Args:
+        run_id: Of the run, the same after a resume.
+        folders: Where its checkpoints lie, the one that is resumed first.
+        recorded: The journal's path when that checkpoint was written.
+
+    Returns:
+        The one that exists, or a new one in the first of ``folders``; ``None`` without any, as
+        what leaves no checkpoint cannot be resumed.
+    """
+    places = [folder / f"spend-{run_id}.json" for folder in folders]
+    if not places:
+        return None
+    if recorded is not None:
+        places.insert(1, Path(recorded))
+    return SpendJournal(next((place for place in places if place.exists()), places[0]))

@@ -26,7 +26,8 @@ class StepFlops:
     accumulated gradients not every step has one.
 
     Attributes:
-        has_updates: Whether :meth:`update` is called before each optimizer update.
+        has_updates: Whether an update ends a step, and :meth:`update` is called before each; else
+            what updates take is counted as a part of the steps.
         flops_per_sample: What a sample takes, where steps cannot be counted; else ``None``.
 
     >>> steps, weight = StepFlops(), torch.ones(2, 3, requires_grad=True)
@@ -87,7 +88,7 @@ class StepFlops:
         """The optimizer is about to update the weights."""
         if self._counter is None:
             self._num_updates += 1
-        elif self._before_update is None:
+        elif self.has_updates and self._before_update is None:
             self._before_update = self._counter.total
 
     def end(self) -> None:

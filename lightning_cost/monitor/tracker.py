@@ -7,7 +7,9 @@ from typing import Any
 from torch import nn
 
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.runtime.device import cpu_name
 
 
 class CostTracker:
@@ -99,3 +101,10 @@ def structure_of(network: nn.Module, setting: str = "") -> str:
     described = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
     content = repr((len(lineage_of(network)), described, setting))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def setting_of(hardware: Hardware | None) -> str:
+    """What a measurement on ``hardware`` depends on beside the network."""
+    if hardware is None:
+        return ""
+    return f"{hardware!r} {cpu_name() if hardware.is_local else ''}"

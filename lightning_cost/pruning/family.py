@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from lightning_cost.runtime.onnx_layers import GraphLayers
 from lightning_cost.runtime.onnx_template import Floats, OnnxTemplate
 
 _NUM_TOLD = 3
+_MOST_TOLD = 8
+_NUM_TRIALS = 20
+_NUM_PROBES = 100
 _NOISE = 0.1
 
 
@@ -59,12 +63,18 @@ class PrunedFamily:
         self.totals = self._axes.totals
         args, kwargs = call_arguments(example)
         self.inputs: Mapping[str, Any] = feed(input_names(network, args, kwargs), example)
+
+    @cached_property
+    def template(self) -> OnnxTemplate:
+        """The ONNX graph at any widths; takes a few exports."""
         told = self._told_widths()
-        self.template = OnnxTemplate(
-            [self._exported(widths) for widths in told], self.sizes_at(told)
-        )
+        return OnnxTemplate([self._exported(widths) for widths in told], self.sizes_at(told))
+
+    @cached_property
+    def graph(self) -> GraphLayers:
+        """The layers in it."""
         shapes = {name: array.shape for name, array in self.inputs.items()}
-        self.graph = GraphLayers(self.template, shapes)
+        return GraphLayers(self.template, shapes)
 
     def sizes_at(self, widths: npt.NDArray[np.int64]) -> Floats:
         """Axis sizes of the layers [N, 2 num_modules]: outputs, then inputs."""
@@ -102,8 +112,23 @@ class PrunedFamily:
         """Dense, and a few random widths by which the sizes of layers are told apart."""
         generator = np.random.default_rng(0)
         lowest = np.maximum(1, self.totals // 2)
-        rows = [generator.integers(lowest, self.totals, endpoint=True) for _ in range(_NUM_TOLD)]
-        return np.stack([self.totals, *rows])
+
+        def drawn(num_rows: int) -> npt.NDArray[np.int64]:
+            rows = [generator.integers(lowest, self.totals, endpoint=True) for _ in range(num_rows)]
+            return np.stack([self.totals, *rows])
+
+        trials = [drawn(num) for num in range(_NUM_TOLD, _MOST_TOLD) for _ in range(_NUM_TRIALS)]
+        most = self._num_told_apart(drawn(_NUM_PROBES))
+        for widths in trials:
+            if self._num_told_apart(widths) == most:
+                return widths
+        return trials[-1]
+
+    def _num_told_apart(self, widths: npt.NDArray[np.int64]) -> int:
+        """How many of the layers' sizes do not grow alike over ``widths`` [N, num_groups]."""
+        sizes = self.sizes_at(widths)
+        sizes = sizes[:, sizes[0] > 0]
+        return int(np.unique(np.round(sizes / sizes[0], 9), axis=1).shape[1])
 
 
 def _varied(network: nn.Module) -> nn.Module:

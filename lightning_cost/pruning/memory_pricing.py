@@ -117,37 +117,36 @@ class _Forms:
         )
 
 
-def telling_memory_widths(sizes: AxisSizes) -> npt.NDArray[np.int64]:
-    """More widths, [num_rows, num_groups], to record a network with: the smallest, and others.
+def with_memory_probes(widths: npt.NDArray[np.int64], sizes: AxisSizes) -> npt.NDArray[np.int64]:
+    """Widths [num_rows, num_groups] and as many more as tell the channels of all layers apart.
 
-    Together with the dense widths they tell the channels of all layers apart.
+    One of them is the narrowest network, which runs other operators if any does.
     """
     if not len(sizes.totals):
-        return np.empty((0, 0), dtype=np.int64)
+        return widths
     generator = np.random.default_rng(1)
     functions = _channel_functions(sizes)
-    rows = [sizes.totals, np.ones_like(sizes.totals)]
-    while len(rows) < _LARGEST_NUM_PROBES:
-        rows.append(generator.integers(1, sizes.totals, endpoint=True))
+    rows = [*widths, np.ones_like(sizes.totals)]
+    for _ in range(_LARGEST_NUM_PROBES):
         points = np.column_stack([np.stack(rows), np.ones(len(rows))])
         values = functions @ points.T
         scaled = values / np.maximum(values[:, :1], 1)
         if len(np.unique(scaled.round(12), axis=0)) == len(functions):
             break
-    return np.stack(rows[1:])
+        rows.append(generator.integers(1, sizes.totals, endpoint=True))
+    return np.stack(rows)
 
 
 def _channel_functions(sizes: AxisSizes) -> Floats:
     """Slopes and constant of every layer's outputs and inputs that vary, [M, num_groups + 1].
 
-    Of several that are multiples of one another there is one.
+    Without common factors, as flattening brings them in, and each once.
     """
     slopes = np.concatenate([sizes.slopes[0].T, sizes.slopes[1].T])
     constants = np.concatenate([sizes.constants[0], sizes.constants[1]])
-    functions = np.column_stack([slopes, constants])[slopes.any(axis=1)]
-    scaled = functions / np.abs(functions).max(axis=1, keepdims=True, initial=1e-9)
-    _, first = np.unique(scaled.round(12), axis=0, return_index=True)
-    return functions[np.sort(first)]
+    functions = np.column_stack([slopes, constants])[slopes.any(axis=1)].round().astype(np.int64)
+    functions //= np.gcd.reduce(functions, axis=1, keepdims=True)
+    return np.unique(functions, axis=0).astype(np.float64)
 
 
 def _structure(step: Step) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from lightning_cost.pruning.grouping import Grouping
 from lightning_cost.pruning.memory_pricing import (
     MemoryPricer,
     UnpriceableError,
-    telling_memory_widths,
+    with_memory_probes,
 )
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.surgery import operated, removal
@@ -79,7 +79,7 @@ class WidthPricer:
             ValueError: If a cost depends on the widths in another way; names the layer.
         """
         sizes = AxisSizes.from_grouping(grouping)
-        assignments = np.concatenate([sizes.telling_widths(), telling_memory_widths(sizes)])
+        assignments = with_memory_probes(sizes.telling_widths(), sizes)
         counted, recorded = [], []
         for widths in assignments.tolist():
             built = _built(network, grouping, widths, preview, example)

@@ -1,7 +1,6 @@
 """Measures a latency table of a configured network, here or through a bundle elsewhere."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,21 @@ from tqdm import tqdm
 from lightning_cost.hardware.bundle import PROGRAM_NAME, export_bundle, import_bundle
 from lightning_cost.hardware.device import AUTO
 from lightning_cost.hardware.latency_table import LatencyTable
-from lightning_cost.hardware.local import measure_fastest
+from lightning_cost.hardware.local import candidate_runtimes, measure_fastest
 from lightning_cost.hardware.predictor import LatencyPredictor
-from lightning_cost.hardware.profiling import ProfileSettings, empty_table, profile
+from lightning_cost.hardware.profiling import (
+    ProfileSettings,
+    empty_table,
+    profile,
+    require_operator_times,
+)
 from lightning_cost.hardware.staircase import staircases
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import first_images
-from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
+from lightning_cost.runtime.contract import DEPLOYABLE
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,26 +71,33 @@ def profile_run(config: ProfileConfig, network: nn.Module, data: pl.LightningDat
             or a table or bundle is not what it should be.
     """
     if config.results is not None:
-        table = import_bundle(config.results)
         if Path(config.table).exists():
             raise ValueError(
                 f"table must be a new file for results of a bundle, got {config.table!r}; "
                 "choose another"
             )
+        table = import_bundle(config.results)
         table.save(config.table)
         return table_text(table, config.table)
+    path = Path(config.table)
+    begun = LatencyTable.load(path) if config.bundle is None and path.exists() else None
+    wanted = config.runtime or config.hardware.runtime or AUTO
+    if wanted == AUTO and begun is not None:
+        wanted = begun.runtime
+    if wanted != AUTO:
+        require_operator_times(wanted)
     family = _family(config, network, data)
     options: dict[str, Any] = {
-        "runtime": _runtime(config, family),
+        "runtime": _fastest(config, family) if wanted == AUTO else wanted,
         "num_threads": config.hardware.num_threads,
         "precision": config.hardware.precision,
     }
     if config.bundle is not None:
         folder = export_bundle(family, config.bundle, settings=config.measuring, **options)
         return f"on the device: python {PROGRAM_NAME}; then profile results={folder}\n{folder}"
-    path = Path(config.table)
-    table = LatencyTable.load(path) if path.exists() else empty_table(family, **options)
-    table.require_setting(empty_table(family, **options))
+    setting = empty_table(family, **options)
+    table = setting if begun is None else begun
+    table.require_setting(setting)
     with tqdm(desc="networks", file=sys.stderr, disable=not config.trainer.progress_bar) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -157,34 +168,32 @@ def _family(
         network,
         example.contiguous(),
         grouping,
-        name=_name_of(config.model, scheme),
+        name=_name_of(config, tuple(example.shape[1:])),
         preview=None if scheme is None else quantized,
     )
 
 
-def _name_of(model: Mapping[str, Any], scheme: str | None) -> str:
-    """What tells an architecture apart: its class and arguments, and its weights' type."""
-    given = {key: value for key, value in model.items() if value is not None}
-    arguments = [f"{key}={value}" for key, value in given.items() if key != "_target_"]
-    name = str(model.get("_target_", "network")).rpartition(".")[2]
-    return " ".join([name, *arguments, scheme or "float32"])
+def _name_of(config: ProfileConfig, shape: tuple[int, ...]) -> str:
+    """What tells an architecture apart: class and arguments, input, fixed layers, weights' type."""
+    given = {key: value for key, value in config.model.items() if value is not None}
+    name = str(given.pop("_target_", "network")).rpartition(".")[2]
+    words = [name, *(f"{key}={value}" for key, value in given.items())]
+    words += ["on", "x".join(map(str, shape))]
+    words += [config.compress.quantize or config.hardware.precision]
+    if config.compress.channels.exclude:
+        words += ["without", *config.compress.channels.exclude]
+    return " ".join(words)
 
 
-def _runtime(config: ProfileConfig, family: PrunedFamily) -> str:
-    """The runtime that is asked for, or the fastest of those that can be profiled."""
-    wanted = config.runtime or config.hardware.runtime or AUTO
-    if wanted != AUTO:
-        return wanted
-    installed = [name for name in DEPLOYABLE if name in installed_runtimes()]
+def _fastest(config: ProfileConfig, family: PrunedFamily) -> str:
+    """The fastest runtime of those that can be profiled here."""
+    precision = config.hardware.precision
+    installed = [name for name in DEPLOYABLE if name in candidate_runtimes(precision)]
     if config.bundle is not None or not installed:
         raise ValueError(
             f"runtime must be one of {', '.join(DEPLOYABLE)} that runs on the device, got auto; "
             f"set runtime={DEPLOYABLE[0]}"
         )
-    return _fastest(family, installed, config)
-
-
-def _fastest(family: PrunedFamily, installed: list[str], config: ProfileConfig) -> str:
     deployed = family.built(family.totals)
     found = [
         measure_fastest(
@@ -192,7 +201,7 @@ def _fastest(family: PrunedFamily, installed: list[str], config: ProfileConfig) 
             family.example,
             runtime=runtime,
             num_threads=config.hardware.num_threads,
-            precision="float32",
+            precision=precision,
         )
         for runtime in installed
     ]

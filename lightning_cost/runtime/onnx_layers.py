@@ -45,7 +45,8 @@ class GraphLayers:
             self._described(template, node, place, sizes) for place, node in enumerate(found)
         )
         self._channels = [self._axes(template, node) for node in found]
-        self.owners = OperatorOwners(places=self._places, num_layers=len(found))
+        places = {**self._readers(graph), **self._places}
+        self.owners = OperatorOwners(places=places, num_layers=len(found))
 
     def channels_at(self, sizes: Floats) -> tuple[Floats, Floats]:
         """Output and input channels [N, num_layers] where the known sizes are [N, num_sizes]."""
@@ -70,6 +71,20 @@ class GraphLayers:
             places[node.name] = place
             for name in node.output:
                 places[name] = place
+        return places
+
+    def _readers(self, graph: Any) -> dict[str, int]:
+        """By name of node and of tensor that come of weights alone: the layer that reads them."""
+        places: dict[str, int] = {}
+        for node in reversed(graph.node):
+            if node.name not in self._places:
+                readers = [places[name] for name in node.output if name in places]
+                place = min(readers, default=0)
+                places.update(dict.fromkeys([node.name, *node.output], place))
+            else:
+                place = self._places[node.name]
+            for name in node.input:
+                places.setdefault(name, place)
         return places
 
     def _weight_of(self, node: Any) -> str | None:

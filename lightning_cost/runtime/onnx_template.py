@@ -137,6 +137,12 @@ class OnnxTemplate:
             for index, attributes in enumerate(
                 zip(*(node.attribute for node in nodes), strict=True)
             ):
+                if len({(tuple(each.ints), each.s) for each in attributes}) > 1:
+                    raise ValueError(
+                        "network must have the same operators at every width, got "
+                        f"{attributes[0].name} of {nodes[0].name} that differs; forward must not "
+                        "depend on the widths"
+                    )
                 values = np.array([attribute.i for attribute in attributes])
                 if (values != values[0]).any():
                     name = f"{attributes[0].name} of {nodes[0].name}"

@@ -15,8 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -242,7 +243,7 @@ def _open_openvino(
 def _open_onnxruntime(
     content: bytes, inputs: dict[str, Any], num_threads: int, precision: str, is_profiled: bool
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped, unused-ignore]
 
     if precision != "float32":
         raise ValueError(
@@ -252,8 +253,8 @@ def _open_onnxruntime(
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    folder = tempfile.TemporaryDirectory()
     if is_profiled:
+        folder = tempfile.TemporaryDirectory()
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(folder.name, "profile")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -13,8 +13,8 @@ from pytorch_lightning import Callback
 from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
-from lightning_cost.cost.macs import count_training_flops
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.spend import SpendMeter

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.cost.macs import count_macs, count_training_flops
+from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.memory import peak_memory_bytes
+from lightning_cost.cost.training_flops import count_training_flops
 
 COUNTERS = pytest.mark.parametrize(
     "count", [count_macs, count_training_flops, peak_memory_bytes], ids=lambda f: f.__name__

@@ -111,7 +111,7 @@ def test_what_was_had_otherwise_is_not_compared_unless_that_is_named(name):
 
 def test_units_are_never_crossed():
     other = replace(MEASURED, unit="mJ")
-    with pytest.raises(ValueError, match="unit must be the same .* got 'ms' and 'mJ'; compare val"):
+    with pytest.raises(ValueError, match=r"unit must be the same .* got 'ms' and 'mJ'; comp"):
         MEASURED.ratio_to(other, across=CONDITIONS)
     with pytest.raises(ValueError, match=r"across must name conditions .*got 'unit'; check"):
         MEASURED.ratio_to(other, across=["unit"])

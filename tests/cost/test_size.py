@@ -11,6 +11,7 @@ from lightning_cost.cost.size import (
     size_by_module,
     size_bytes,
 )
+from lightning_cost.network.deploy import deployed_copy
 
 
 def tied():
@@ -93,3 +94,17 @@ def test_each_module_has_what_it_holds_and_shared_weights_count_once_in_the_whol
     assert params == {"": 16, "0": 16, "1": 16}
     assert sizes == {"": 64, "0": 64, "1": 64}
     assert params_by_module(mixed())["2"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_deployed_copy_is_as_large_as_the_file_that_is_deployed(is_tied):
+    """An ONNX file holds a tied weight once, and two views of the same memory twice."""
+    network = nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(2)])
+    weight = network[0].weight
+    network[1].weight = weight if is_tied else nn.Parameter(weight.detach().t())
+    example, file = torch.zeros(1, 256), io.BytesIO()
+    deployed = deployed_copy(network, example)
+    torch.onnx.export(deployed, (example,), dynamo=True, verbose=False).save(file)
+    assert size_bytes(deployed) == pytest.approx(file.tell(), rel=0.02)

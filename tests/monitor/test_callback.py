@@ -5,8 +5,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
-from lightning_cost.cost.macs import count_training_flops
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor import callback
 from lightning_cost.monitor.callback import CostMonitor

@@ -1,18 +1,17 @@
 import pytest
 
-from lightning_cost.monitor.journal import SpendJournal
+from lightning_cost.monitor.journal import SpendJournal, find_journal
 
 
 @pytest.fixture
 def journal(tmp_path):
-    return SpendJournal(tmp_path / "deep" / SpendJournal.name_of("abc"), interval_s=5)
+    return SpendJournal(tmp_path / "deep" / "spend-abc.json", interval_s=5)
 
 
 def test_it_is_written_at_once_and_then_every_few_seconds(journal):
     for seconds in range(12):
         journal.tick(seconds, lambda seconds=seconds: {"seconds": seconds})
         assert journal.read() == {"seconds": seconds // 5 * 5}
-    assert journal.path.name == "spend-abc.json"
 
 
 def test_it_ends_with_the_run(journal):
@@ -35,3 +34,20 @@ def test_a_folder_that_cannot_be_made_does_not_stop_the_training(tmp_path):
     journal.tick(0.0, lambda: {"seconds": 1})
     journal.close()
     assert journal.read() is None
+
+
+def test_it_stays_where_it_was_begun(tmp_path):
+    first, second, third = (tmp_path / name for name in "abc")
+    begun = find_journal("x", [first])
+    assert begun.path == first / "spend-x.json"
+    assert find_journal("x", [second, third]).path.parent == second
+    begun.write({})
+    assert find_journal("x", [second, third], str(begun.path)).path == begun.path
+    copied = find_journal("x", [second])
+    copied.write({})
+    assert find_journal("x", [second, third], str(begun.path)).path == copied.path
+
+
+def test_what_leaves_no_checkpoint_has_none(tmp_path):
+    assert find_journal("x", []) is None
+    assert find_journal("x", [], str(tmp_path / "spend-x.json")) is None

@@ -4,7 +4,8 @@ from torch import nn
 
 from lightning_cost.cost.measurement import Measurement
 from lightning_cost.cost.resource import Resource
-from lightning_cost.monitor.tracker import CostTracker, structure_of
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.tracker import CostTracker, setting_of, structure_of
 
 
 def cost(value):
@@ -52,3 +53,14 @@ def test_a_repeated_epoch_replaces_its_row():
 def test_structure_depends_on_shapes_and_types_not_on_values():
     assert structure_of(nn.Linear(2, 2)) == structure_of(nn.Linear(2, 2))
     assert structure_of(nn.Linear(2, 2)) != structure_of(nn.Linear(2, 2).double())
+
+
+def test_another_device_or_setting_is_measured_anew_and_the_dense_cost_stays():
+    tracker = CostTracker()
+    settings = [None, Hardware.load("nvidia_t4"), Hardware.local("eager", batch_size=2)]
+    for number, hardware in enumerate(settings):
+        assert tracker.refresh(
+            nn.Linear(2, 2), lambda number=number: cost(number), setting=setting_of(hardware)
+        )
+        assert not tracker.refresh(nn.Linear(2, 2), never, setting=setting_of(hardware))
+    assert tracker.dense == cost(0)

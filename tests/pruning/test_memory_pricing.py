@@ -18,7 +18,7 @@ from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.memory_pricing import (
     MemoryPricer,
     UnpriceableError,
-    telling_memory_widths,
+    with_memory_probes,
 )
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.pricing import WidthPricer
@@ -29,7 +29,7 @@ from lightning_cost.zoo.resnet import resnet8
 from tests.reference.plans import plans
 from tests.reference.random_networks import images, networks
 
-law = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+law = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PEAK = Resource.peak_memory_bytes
 
 
@@ -143,11 +143,10 @@ def test_a_concatenation_that_no_layer_reads_is_the_sum_of_its_parts():
 def test_widths_to_record_tell_all_layers_apart():
     network = resnet8(in_channels=1)
     sizes = AxisSizes.from_grouping(channel_groups(network, torch.zeros(1, 1, 28, 28)))
-    widths = telling_memory_widths(sizes)
-    assert widths.min() >= 1
-    assert (widths <= sizes.totals).all()
-    assert (widths[0] == 1).all()
-    probes = np.concatenate([sizes.totals[None], widths])
+    probes = with_memory_probes(sizes.totals[None], sizes)
+    assert probes.min() >= 1
+    assert (probes <= sizes.totals).all()
+    assert (probes[1] == 1).all()
     channels = np.concatenate(sizes.at(probes), axis=1).T
     slopes = np.concatenate([sizes.slopes[0].T, sizes.slopes[1].T])
     for one, other in combinations(np.flatnonzero(slopes.any(axis=1)), 2):

@@ -56,7 +56,7 @@ def test_bad_data_leaves_the_ranges(batches, message):
 def test_error_in_the_network_leaves_the_ranges():
     network, x = prepared("functional")
     before = network.eval()(x)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="example must have the shape that the network takes"):
         calibrate(network, [x, torch.randn(2, 5, 8, 8)])
     assert torch.equal(network(x), before)
 

@@ -187,5 +187,5 @@ def test_too_few_samples_are_refused(least, most):
 
 
 def test_a_share_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="max_interval_ratio must be > 0, got 0; 0.02 asks for"):
+    with pytest.raises(ValueError, match=r"max_interval_ratio must be > 0, got 0; 0.02 asks for"):
         TimingSettings(max_interval_ratio=0)
