@@ -9,7 +9,7 @@ TORCH := $(shell grep -o '^torch==[0-9.]*' constraints.txt)
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types imports examples conf check clean
+.PHONY: help demo test slow vision lint types imports examples conf check clean
 
 help:
 	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
@@ -31,17 +31,27 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
 	touch $@
 
 $(VENV)/.dev-installed: pyproject.toml $(VENV)/.installed
-	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev]'
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,energy,dev]'
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/lightning-cost fit model.width=32
 
 test: $(VENV)/.dev-installed
-	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow and not vision"
 
 slow: $(VENV)/.dev-installed
-	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not vision"
+
+# networks of torchvision, timm and transformers, with the newest torch, which torchvision needs
+vision: $(VENV)-vision/.installed
+	$(TEST_ENV) $(abspath $(VENV))-vision/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
+
+$(VENV)-vision/.installed: pyproject.toml constraints-vision.txt
+	$(PYTHON) -m venv $(VENV)-vision
+	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) $$(grep -E '^(torch|torchvision)==' constraints-vision.txt | cut -d+ -f1)
+	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-vision.txt -e '.[deploy,vision,dev]'
+	touch $@
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -63,7 +73,7 @@ examples: $(VENV)/.dev-installed
 conf: $(VENV)/.dev-installed
 	$(BIN)/python tests/conf_runs.py
 
-check: test lint types imports slow examples conf
+check: test lint types imports slow vision examples conf
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -48,6 +48,7 @@ def _is_own(top, path):
 
 def test_every_import_is_of_a_declared_dependency():
     declared = CORE.keys() | EXTRAS["deploy"].keys() | EXTRAS["vision"].keys()
+    declared |= EXTRAS["energy"].keys()
     imported = imported_distributions(ROOT / "lightning_cost", only_at_import=False)
     assert {name: place for name, place in imported.items() if name not in declared} == {}
 
@@ -82,7 +83,8 @@ def test_what_ci_uses_is_pinned_and_allowed():
         for pin in (Requirement(line) for line in lines if not line.startswith("#"))
     }
     assert {pin.operator for pin in pins.values()} == {"=="}
-    wanted = [*CORE.values(), *EXTRAS["deploy"].values(), *EXTRAS["dev"].values()]
+    wanted = [*CORE.values(), *EXTRAS["deploy"].values(), *EXTRAS["energy"].values()]
+    wanted += EXTRAS["dev"].values()
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate():
             pin = pins[canonicalize_name(requirement.name)]

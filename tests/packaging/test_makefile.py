@@ -36,17 +36,19 @@ def test_demo_installs_torch_by_itself_before_the_rest(tmp_path):
 
 def test_test_leaves_out_the_slow_ones(tmp_path):
     output = commands("test", tmp_path / "venv")
-    assert re.search(r"-m pytest .*-m \"not slow\"\n", output)
-    assert "-e '.[deploy,dev]'" in output
+    assert re.search(r"-m pytest .*-m \"not slow and not vision\"\n", output)
+    assert "-e '.[deploy,energy,dev]'" in output
 
 
 def test_what_is_installed_is_not_installed_again(tmp_path):
     for stamp in (".venv-made", ".torch-installed", ".installed", ".dev-installed"):
         (tmp_path / stamp).touch()
+    (tmp_path.parent / f"{tmp_path.name}-vision").mkdir()
+    (tmp_path.parent / f"{tmp_path.name}-vision" / ".installed").touch()
     assert "pip install" not in commands("check", tmp_path)
 
 
 def test_check_is_everything(tmp_path):
     output = commands("check", tmp_path / "venv")
-    for tool in ("pytest -m slow", "ruff check", "ruff format", "mypy", "lint-imports"):
+    for tool in ('-m "slow and', "-m vision", "ruff check", "ruff format", "mypy", "lint-imports"):
         assert tool in output
