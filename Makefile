@@ -45,7 +45,7 @@ slow: $(VENV)/.dev-installed
 
 # networks of torchvision, timm and transformers, with the newest torch, which torchvision needs
 vision: $(VENV)-vision/.installed
-	$(TEST_ENV) $(abspath $(VENV))-vision/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
+	$(TEST_ENV) HF_HUB_OFFLINE=1 $(abspath $(VENV))-vision/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
 
 $(VENV)-vision/.installed: pyproject.toml constraints-vision.txt
 	$(PYTHON) -m venv $(VENV)-vision

@@ -50,6 +50,15 @@ SHORT = [
     "compress.search.search_samples=64",
     "compress.quantize_epochs=1",
 ]
+PROFILE = [
+    "model=resnet8",
+    "model.width=4",
+    "runtime=onnxruntime",
+    "compress.quantize=null",
+    "trainer.progress_bar=false",
+    "measuring.num_networks=22",
+    "measuring.seconds=0.02",
+]
 # a hundredth of the large sets trains; their size is not what is tried here
 LARGE = ["model.width=4", "data.search_ratio=0.97", "data.val_ratio=0.02"]
 # without pruning neither MACs nor parameters fall
@@ -153,6 +162,14 @@ def main_conf() -> int:
     composed["plan"], runs_of["plan"] = f"exit code {code}", ["plan"]
     if code != KEPT:
         failures.append("conf/plan.yaml: the plan of a quick run failed")
+
+    with tempfile.TemporaryDirectory() as folder:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = main(["profile", *PROFILE, f"table={folder}/table.json"])
+    composed["profile"], runs_of["profile"] = f"exit code {code}", ["profile"]
+    if code != KEPT:
+        failures.append(f"conf/profile.yaml: a quick profile failed\n{said.getvalue()}")
 
     for path in sorted(CONF.rglob("*.yaml")):
         name = str(path.relative_to(CONF).with_suffix(""))

@@ -475,3 +475,56 @@ def _matches(pattern: str, text: str) -> bool:
     with pytest.raises(ValueError, match=pattern):
         raise ValueError(text)
     return True
+
+
+PROFILE = [
+    "model=resnet8",
+    "model.width=4",
+    "runtime=onnxruntime",
+    "compress.quantize=null",
+    "trainer.progress_bar=false",
+    "measuring.num_networks=22",
+    "measuring.seconds=0.02",
+]
+
+
+def profile(*words: str) -> int:
+    return cli.main(["profile", *PROFILE, *words])
+
+
+def test_profile_writes_a_table_and_tells_its_error(capsys):
+    assert profile("table=table.json") == cli.KEPT
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "table.json"
+    assert "22 networks held out" in lines[-2]
+    content = json.loads(Path("table.json").read_text())
+    assert len(content["networks"][0]["samples"]) == 22
+    assert list(Path().iterdir()) == [Path("table.json")]  # nothing else is left behind
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table=broken.json"], "must be a whole latency table"),
+        (["runtime=eager"], "measure whole networks on it with Hardware.local instead"),
+        (["results=nowhere"], "manifest.json must lie in 'nowhere', got none"),
+        (["bundle=a", "results=b"], "bundle and results must not be given at once"),
+        (["measuring.num_networks=0"], "num_networks must be > 0, got 0"),
+        (["measuring.colour=red"], "colour"),
+    ],
+)
+def test_profile_refuses_bad_input(capsys, words, said):
+    Path("broken.json").write_text('{"format": "lightning-cost latency table"')
+    assert profile(*words) == cli.BAD_INPUT
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_a_profile_that_is_interrupted_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "profile_run", interrupted)
+    assert profile() == cli.INTERRUPTED
+    assert "interrupted; the same command goes on" in capsys.readouterr().err

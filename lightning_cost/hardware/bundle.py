@@ -116,12 +116,23 @@ def import_bundle(folder: str | Path) -> LatencyTable:
             f"results in {str(folder)!r} must be of the bundle there, as it was exported, got "
             f"others; {remedy}"
         )
+    try:
+        table = _table(manifest, results)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _wrong_results(f"entries that are missing or of another kind: {error}") from None
+    if not table.networks[0].samples:
+        raise ValueError(f"results in {str(folder)!r} must hold a measurement, got none; {remedy}")
+    wrong = table.wrong_values()
+    if wrong is not None:
+        raise _wrong_results(wrong)
+    return table
+
+
+def _table(manifest: Mapping[str, Any], results: Mapping[str, Any]) -> LatencyTable:
     owners = OperatorOwners(places=manifest["places"], num_layers=len(manifest["layers"]))
     found = {name: results["measured"].get(name) for name in manifest["models"]}
-    measured = {name: entry for name, entry in found.items() if entry is not None}
-    if not measured:
-        raise ValueError(f"results in {str(folder)!r} must hold a measurement, got none; {remedy}")
-    reference_ms = float(np.median([entry["reference_ms"] for entry in measured.values()]))
+    references = [entry["reference_ms"] for entry in found.values() if entry is not None]
+    reference_ms = float(np.median(references)) if references else 1.0
     network = ProfiledNetwork(
         name=manifest["name"],
         layers=tuple(WidthLayer(**layer) for layer in manifest["layers"]),
@@ -140,6 +151,12 @@ def import_bundle(folder: str | Path) -> LatencyTable:
         networks=(network,),
         created=time.strftime("%Y-%m-%d"),
         **manifest["settings"],
+    )
+
+
+def _wrong_results(found: str) -> ValueError:
+    return ValueError(
+        f"{standalone.RESULTS_NAME} must hold what {PROGRAM_NAME} writes, got {found}; run it again"
     )
 
 

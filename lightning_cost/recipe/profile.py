@@ -116,6 +116,9 @@ def table_text(table: LatencyTable, path: str) -> str:
         f"{table.num_threads} thread(s), batch {table.batch_size}, {table.device.get('cpu')}"
     ]
     for network in table.networks:
+        if not network.samples:
+            lines += ["", f"{network.name}: no networks yet"]
+            continue
         observed = network.observations()
         widest = int(np.argmax(observed.outs.sum(axis=1)))
         lines += [

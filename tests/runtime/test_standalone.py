@@ -117,7 +117,7 @@ def test_the_runtimes_agree_on_what_a_model_gives():
 
 
 def test_an_unknown_runtime_is_refused():
-    with pytest.raises(ValueError, match="runtime must be one of onnxruntime, openvino, got 'eager'"):
+    with pytest.raises(ValueError, match="must be one of onnxruntime, openvino, got 'eager'"):
         TimedModel(CONTENT, dict(FAMILY.inputs), runtime="eager")
 
 
