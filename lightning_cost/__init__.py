@@ -5,8 +5,11 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.cost.macs import MacReport, count_macs
 from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.cost.microcontroller import MemoryFit, memory_fit
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.table import cost_table
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.latency_table import LatencyTable
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.checkpoint import load_compressed
@@ -22,16 +25,20 @@ __all__ = [
     "CostMonitor",
     "GlobalRankingPruning",
     "Hardware",
+    "LatencyTable",
     "MacReport",
     "Measurement",
+    "MemoryFit",
     "ModelBudget",
     "QuantizationAwareTraining",
     "Resource",
     "TrainingBudget",
     "compress_to",
+    "cost_table",
     "count_macs",
     "export",
     "load_compressed",
     "measure",
+    "memory_fit",
     "write_report",
 ]
