@@ -22,12 +22,17 @@ from results_file import FOLDER, ResultsFile, argument_parser
 from scipy.optimize import minimize
 from torch import nn
 
-from lightning_cost.hardware.latency_table import LatencyTable
 from lightning_cost.hardware.layers import layers_of
-from lightning_cost.hardware.predictor import LatencyPredictor, PredictionError
-from lightning_cost.hardware.profiling import FamilyTimer, ProfileSettings, empty_table, profile
 from lightning_cost.hardware.roofline import Roofline
-from lightning_cost.hardware.width_design import width_design
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.predictor import LatencyPredictor, PredictionError
+from lightning_cost.hardware.tables.profiling import (
+    FamilyTimer,
+    ProfileSettings,
+    empty_table,
+    profile,
+)
+from lightning_cost.hardware.tables.width_design import width_design
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining

@@ -9,7 +9,7 @@ from lightning_cost.cost.microcontroller import MemoryFit, memory_fit
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.table import cost_table
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.hardware.latency_table import LatencyTable
+from lightning_cost.hardware.tables.latency_table import LatencyTable
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.checkpoint import load_compressed

@@ -12,9 +12,9 @@ from lightning_cost.cost.measurement import Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.energy import EnergyModel
-from lightning_cost.hardware.latency_table import LatencyTable
 from lightning_cost.hardware.layers import Layer, layers_of
-from lightning_cost.hardware.predictor import LatencyPredictor, PredictionError
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.predictor import LatencyPredictor, PredictionError
 from lightning_cost.pruning.axis_sizes import AxisSizes
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.grouping import Grouping

@@ -11,18 +11,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lightning_cost.hardware.bundle import PROGRAM_NAME, export_bundle, import_bundle
 from lightning_cost.hardware.device import AUTO
-from lightning_cost.hardware.latency_table import LatencyTable
 from lightning_cost.hardware.local import candidate_runtimes, measure_fastest
-from lightning_cost.hardware.predictor import LatencyPredictor
-from lightning_cost.hardware.profiling import (
+from lightning_cost.hardware.tables.bundle import PROGRAM_NAME, export_bundle, import_bundle
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.predictor import LatencyPredictor
+from lightning_cost.hardware.tables.profiling import (
     ProfileSettings,
     empty_table,
     profile,
     require_operator_times,
 )
-from lightning_cost.hardware.staircase import staircases
+from lightning_cost.hardware.tables.staircase import staircases
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining

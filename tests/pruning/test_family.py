@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.hardware.width_family import model_of, reference_widths
+from lightning_cost.hardware.tables.width_family import model_of, reference_widths
 from lightning_cost.pruning.axis_sizes import AxisSizes
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups

@@ -7,7 +7,7 @@ import torch
 from lightning_cost.cost.measurement import Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.hardware.profiling import ProfileSettings, empty_table, profile
+from lightning_cost.hardware.tables.profiling import ProfileSettings, empty_table, profile
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups

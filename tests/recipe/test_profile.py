@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.hardware.latency_table import LatencyTable
-from lightning_cost.hardware.profiling import FamilyTimer, ProfileSettings
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.profiling import FamilyTimer, ProfileSettings
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.recipe import profile as recipe
 from lightning_cost.recipe.config import CompressSettings

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lightning_cost.hardware.latency_table import LatencyTable, ProfiledNetwork, WidthSample
+from lightning_cost.hardware.tables.latency_table import LatencyTable, ProfiledNetwork, WidthSample
 from lightning_cost.runtime.width_layer import WidthLayer
 
 LAYERS = (

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.width_family import model_of
+from lightning_cost.hardware.tables.width_family import model_of
 from lightning_cost.runtime.operator_owners import OperatorOwners
 from lightning_cost.runtime.standalone import RUNTIMES, TimedModel
 from tests.reference.width_family import HandFamily

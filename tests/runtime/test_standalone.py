@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_cost.hardware.width_family import model_of
+from lightning_cost.hardware.tables.width_family import model_of
 from lightning_cost.runtime import standalone
 from lightning_cost.runtime.standalone import (
     RUNTIMES,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lightning_cost.hardware.nonnegative import fit_nonnegative
-from lightning_cost.hardware.width_features import (
+from lightning_cost.hardware.tables.nonnegative import fit_nonnegative
+from lightning_cost.hardware.tables.width_features import (
     Floats,
     footprint_factors,
     footprint_features,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.latency_fit import LatencyFit, Observations
-from lightning_cost.hardware.width_features import footprint_features, layer_features
+from lightning_cost.hardware.tables.latency_fit import LatencyFit, Observations
+from lightning_cost.hardware.tables.width_features import footprint_features, layer_features
 from tests.reference.latency_tables import LAYERS, channels, latency_ms, network
 
 widths = st.integers(1, 96)

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_cost.hardware.latency_table import ProfiledNetwork, WidthSample
-from lightning_cost.hardware.staircase import staircases
+from lightning_cost.hardware.tables.latency_table import ProfiledNetwork, WidthSample
+from lightning_cost.hardware.tables.staircase import staircases
 from lightning_cost.runtime.width_layer import WidthLayer
 from tests.reference.latency_tables import table
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_cost.hardware.latency_table import LatencyTable
-from lightning_cost.hardware.nonnegative import fit_nonnegative
-from lightning_cost.hardware.width_features import STEPS, Floats
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.nonnegative import fit_nonnegative
+from lightning_cost.hardware.tables.width_features import STEPS, Floats
 
 _LEAST_GAIN = 0.05
 _FEWEST_SAMPLES = 20

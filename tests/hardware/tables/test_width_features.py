@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.width_features import (
+from lightning_cost.hardware.tables.width_features import (
     STEPS,
     footprint_factors,
     footprint_features,

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import nnls
 
-from lightning_cost.hardware.width_features import Floats
+from lightning_cost.hardware.tables.width_features import Floats
 
 _NUM_REWEIGHTINGS = 4
 _TOLERATED_RATIO = 0.1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_cost.hardware.latency_fit import Observations
+from lightning_cost.hardware.tables.latency_fit import Observations
 from lightning_cost.runtime.standalone import write_json
 from lightning_cost.runtime.width_layer import WidthLayer
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import spearmanr
 
-from lightning_cost.hardware.latency_fit import LatencyFit, Observations
-from lightning_cost.hardware.latency_table import LatencyTable
-from lightning_cost.hardware.width_features import Floats
+from lightning_cost.hardware.tables.latency_fit import LatencyFit, Observations
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.width_features import Floats
 from lightning_cost.runtime.width_layer import WidthLayer
 
 _NUM_FOLDS = 5

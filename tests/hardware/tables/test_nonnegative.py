@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.nonnegative import fit_nonnegative
+from lightning_cost.hardware.tables.nonnegative import fit_nonnegative
 
 seeds = st.integers(0, 1000)
 

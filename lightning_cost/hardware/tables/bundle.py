@@ -15,10 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from lightning_cost.hardware.latency_table import LatencyTable, ProfiledNetwork
-from lightning_cost.hardware.profiling import ProfileSettings, require_operator_times, sample_of
-from lightning_cost.hardware.width_design import width_design
-from lightning_cost.hardware.width_family import (
+from lightning_cost.hardware.tables.latency_table import LatencyTable, ProfiledNetwork
+from lightning_cost.hardware.tables.profiling import (
+    ProfileSettings,
+    require_operator_times,
+    sample_of,
+)
+from lightning_cost.hardware.tables.width_design import width_design
+from lightning_cost.hardware.tables.width_family import (
     WidthFamily,
     batch_size_of_inputs,
     model_of,

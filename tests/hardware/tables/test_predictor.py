@@ -4,7 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from lightning_cost.hardware.predictor import LatencyPredictor, PredictionError
+from lightning_cost.hardware.tables.predictor import LatencyPredictor, PredictionError
 from lightning_cost.runtime.width_layer import WidthLayer
 from tests.reference.latency_tables import LAYERS, channels, latency_ms, network, table
 

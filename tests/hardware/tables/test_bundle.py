@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from lightning_cost.hardware.bundle import PROGRAM_NAME, export_bundle, import_bundle
-from lightning_cost.hardware.profiling import ProfileSettings
-from lightning_cost.hardware.width_design import width_design
+from lightning_cost.hardware.tables.bundle import PROGRAM_NAME, export_bundle, import_bundle
+from lightning_cost.hardware.tables.profiling import ProfileSettings
+from lightning_cost.hardware.tables.width_design import width_design
 from tests.reference.width_family import HandFamily
 
 FAMILY = HandFamily()

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lightning_cost.hardware.latency_table import LatencyTable, ProfiledNetwork, WidthSample
-from lightning_cost.hardware.width_design import width_design
-from lightning_cost.hardware.width_family import (
+from lightning_cost.hardware.tables.latency_table import LatencyTable, ProfiledNetwork, WidthSample
+from lightning_cost.hardware.tables.width_design import width_design
+from lightning_cost.hardware.tables.width_family import (
     WidthFamily,
     Widths,
     batch_size_of_inputs,

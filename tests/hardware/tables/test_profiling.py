@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from lightning_cost.hardware import profiling
-from lightning_cost.hardware.latency_table import LatencyTable
-from lightning_cost.hardware.profiling import (
+from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.profiling import (
     FamilyTimer,
     ProfileSettings,
     empty_table,
     profile,
     sample_of,
 )
-from lightning_cost.hardware.width_design import width_design
+from lightning_cost.hardware.tables.width_design import width_design
 from lightning_cost.runtime.operator_owners import OperatorOwners
 from lightning_cost.runtime.standalone import RUNTIMES
 from tests.reference.width_family import HandFamily

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.latency_table import UNITS, LatencyTable
+from lightning_cost.hardware.tables.latency_table import UNITS, LatencyTable
 from lightning_cost.runtime.width_layer import WidthLayer
 from tests.reference.latency_tables import LAYERS, network, table
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cost.hardware.width_design import width_design
+from lightning_cost.hardware.tables.width_design import width_design
 
 totals = st.lists(st.integers(1, 200), min_size=1, max_size=8).map(np.array)
 

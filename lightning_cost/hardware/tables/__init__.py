@@ -1,0 +1,1 @@
+"""Latency of any widths on a device, from what was measured there."""
