@@ -26,7 +26,8 @@ class GraphLayers:
         owners: Which layer each node of the graph belongs to.
 
     Raises:
-        ValueError: If the graph multiplies by no weights.
+        ValueError: If the graph multiplies by no weights, or the shape of a layer's input is not
+            known; names the layer.
     """
 
     def __init__(self, template: OnnxTemplate, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -135,6 +136,11 @@ class GraphLayers:
             and other.name != node.name
         ]
         data = sizes.get(node.input[0], ())
+        if not data or 0 in data:
+            raise ValueError(
+                "network must have shapes that follow from those of its inputs, got an input of "
+                f"{_module_of(weight)!r} that does not; ONNX shape inference must reach it"
+            )
         positions = data[2:] if node.op_type.startswith("Conv") else data[1:-1]
         parts = [
             node.op_type,
@@ -146,7 +152,7 @@ class GraphLayers:
             ),
             "on " + "x".join(map(str, positions)) if positions else "",
             "int8" if is_quantized else "float",
-            f"batch{data[0]}" if len(data) else "",
+            f"batch{data[0]}",
             "of the input" if self._is_first(node, template.graph) else "",
             "then " + "+".join(followers) if followers else "",
         ]

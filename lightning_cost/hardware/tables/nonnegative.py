@@ -7,14 +7,14 @@ from lightning_cost.hardware.tables.width_features import Floats
 
 _NUM_REWEIGHTINGS = 4
 _TOLERATED_RATIO = 0.1
+_LEAST_SHARE = 0.01
 
 
 def fit_nonnegative(features: Floats, values: Floats, *, ridge: float = 1e-3) -> Floats:
     """Coefficients [F] >= 0 by which ``features`` [N, F] give ``values`` [N] > 0, in log space.
 
-    Least squares of the logarithm's error, to first order by weights 1 / value; samples further
-    off than a tenth count less (iteratively reweighted). Where every feature grows with the widths
-    the fit does, and it is never negative.
+    Least squares of the logarithm's error, iteratively reweighted; samples further off than a tenth
+    count less. Where every feature grows with the widths the fit does, and it is never negative.
 
     Args:
         features: Values >= 0.
@@ -36,7 +36,12 @@ def fit_nonnegative(features: Floats, values: Floats, *, ridge: float = 1e-3) ->
             np.concatenate([values * weights, np.zeros(num_features)]),
             maxiter=100 * num_features,
         )
-        errors = np.abs(scaled @ found - values) * relative
+        fitted = np.maximum(scaled @ found, _LEAST_SHARE * values)
+        # (log f - log v)² = ((f - v) w)² at the present fit
+        relative = np.abs(np.log(fitted / values)) / np.maximum(
+            np.abs(fitted - values), 1e-12 * values
+        )
+        errors = np.abs(np.log(fitted / values))
         weights = relative * np.sqrt(np.minimum(1, _TOLERATED_RATIO / np.maximum(errors, 1e-9)))
     coefficients: Floats = found / scale
     return coefficients
