@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import spearmanr
 
-from lightning_cost.hardware.tables.latency_fit import LatencyFit, Observations
+from lightning_cost.hardware.tables.latency_fit import Observations
 from lightning_cost.hardware.tables.latency_table import LatencyTable
+from lightning_cost.hardware.tables.residual import LatencyModel
 from lightning_cost.hardware.tables.width_features import Floats
 from lightning_cost.runtime.width_layer import WidthLayer
 
@@ -74,13 +75,13 @@ class LatencyPredictor:
 
     Args:
         layers: The layers of the network, in the order of execution.
-        fit: The model.
+        model: Fitted to the table.
         error: Of predictions for held-out networks of the table.
         bias: What predictions are multiplied by, from whole networks measured since.
     """
 
     layers: tuple[WidthLayer, ...]
-    fit: LatencyFit
+    model: LatencyModel
     error: PredictionError
     bias: float = 1.0
 
@@ -106,12 +107,14 @@ class LatencyPredictor:
                 f"these layers, got {num_networks}; go on with lightning-cost profile"
             )
         return cls(
-            layers=tuple(layers), fit=LatencyFit.of(observed), error=_held_out_error(observed)
+            layers=tuple(layers),
+            model=LatencyModel.of(observed, layers),
+            error=_held_out_error(observed, layers),
         )
 
     def predict(self, outs: Floats, ins: Floats) -> LatencyPrediction:
         """Latencies of ``outs`` and ``ins`` channels [N, num_layers] of the layers."""
-        latency_ms = self.bias * self.fit.predict_ms(self.layers, outs, ins)
+        latency_ms = self.bias * self.model.predict_ms(self.layers, outs, ins)
         return LatencyPrediction(latency_ms=latency_ms, error=self.error)
 
     def corrected(self, outs: Floats, ins: Floats, measured_ms: Floats) -> "LatencyPredictor":
@@ -129,7 +132,7 @@ class LatencyPredictor:
             raise ValueError(
                 f"measured_ms must be one or more times > 0, got {measured_ms}; measure a network"
             )
-        plain = self.fit.predict_ms(self.layers, outs, ins)
+        plain = self.model.predict_ms(self.layers, outs, ins)
         return replace(self, bias=float(np.exp(np.median(np.log(measured_ms / plain)))))
 
 
@@ -139,19 +142,25 @@ def _num_networks(observed: Sequence[Observations], signature: str) -> int:
     )
 
 
-def _held_out_error(observed: Sequence[Observations]) -> PredictionError:
-    """Cross-validation over the networks of all architectures."""
+def _held_out_error(
+    observed: Sequence[Observations], layers: Sequence[WidthLayer]
+) -> PredictionError:
+    """Cross-validation over the networks of these layers, or of all where there are none such."""
     predicted, measured = [], []
     for fold in range(_NUM_FOLDS):
         rows = [np.arange(len(each)) % _NUM_FOLDS == fold for each in observed]
-        fit = LatencyFit.of(
+        model = LatencyModel.of(
             [
                 each.at(np.flatnonzero(~out).tolist())
                 for each, out in zip(observed, rows, strict=True)
-            ]
+            ],
+            layers,
         )
+        has_own = any(each.layers == tuple(layers) for each in observed)
         for each, out in zip(observed, rows, strict=True):
+            if has_own and each.layers != tuple(layers):
+                continue
             left = each.at(np.flatnonzero(out).tolist())
-            predicted.append(fit.predict_ms(each.layers, left.outs, left.ins))
+            predicted.append(model.predict_ms(each.layers, left.outs, left.ins))
             measured.append(left.latency_ms)
     return PredictionError.between(np.concatenate(predicted), np.concatenate(measured))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_cost.hardware import profiling
+from lightning_cost.hardware.tables import profiling
 from lightning_cost.hardware.tables.latency_table import LatencyTable
 from lightning_cost.hardware.tables.profiling import (
     FamilyTimer,
