@@ -1,4 +1,3 @@
-import os
 import signal
 from types import SimpleNamespace
 
@@ -88,7 +87,7 @@ def test_an_interrupt_waits_for_the_change_to_be_complete(listening):
         kind = "test_interrupted"
 
         def apply(self, network):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             swaps = HALF.apply(network)
             optimizer_saw.append("applied")
             return swaps
@@ -232,7 +231,7 @@ def test_an_interrupt_waits_for_the_outermost_block(listening):
     def change_and_note():
         with uninterrupted():
             with uninterrupted():
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
                 done.append("changed")
             done.append("noted")
 
