@@ -17,6 +17,7 @@ from lightning_cost.runtime.session import (
     check_num_threads,
     to_arrays,
 )
+from lightning_cost.runtime.standalone import openvino_core
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -53,8 +54,6 @@ class OpenVinoRuntime(FileRuntime):
         Raises:
             ValueError: If ``num_threads`` is not positive, or there is no such file.
         """
-        import openvino
-
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": check_num_threads(num_threads),
@@ -62,7 +61,7 @@ class OpenVinoRuntime(FileRuntime):
             "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[self.precision],
             "ENABLE_MMAP": False,  # the file may be gone before the session is
         }
-        core = openvino.Core()
+        core = openvino_core()
         core.set_property({"ENABLE_MMAP": False})
         model = core.read_model(check_file(path))
         if batch_size is not None:

@@ -7,6 +7,7 @@ package: it imports nothing of it, and runs on Python 3.8.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -203,12 +204,25 @@ def _results_so_far(folder: Path, manifest: Any, settings: Any) -> dict[str, Any
     return {"id": manifest["id"], "device": device, "measured": {}}
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one OpenVINO core of this process, never given back.
+
+    On a processor with AMX each core lends the thread a stack for signals. Of two that are given
+    back in the order in which they came, OpenVINO 2026.4 leaves the thread with a stack that is
+    gone, and the next ctrl-C ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _open_openvino(
     content: bytes, inputs: dict[str, Any], num_threads: int, precision: str, is_profiled: bool
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(content)
     model.reshape({name: list(array.shape) for name, array in inputs.items()})
     config = {

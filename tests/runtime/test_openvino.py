@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import openvino
 import pytest
@@ -43,3 +46,28 @@ def test_a_fixed_batch_is_compiled_as_such(settings, tmp_path):
     assert settings[-1].inputs[0].partial_shape.is_static
     with OpenVinoRuntime().open(path, num_threads=1):
         assert settings[-1].inputs[0].partial_shape.is_dynamic
+
+
+CTRL_C = """
+import signal
+import torch
+from lightning_cost.runtime.openvino import OpenVinoRuntime
+
+network, example = torch.nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 8, 8)
+first = OpenVinoRuntime().load(network, example, num_threads=1)
+second = OpenVinoRuntime().load(network, example, num_threads=1)
+for session in (first, second):
+    session.run(example)
+    session.close()
+del first, second, session
+try:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_sessions_were_closed_interrupts():
+    result = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "interrupted\n"), result.stderr
