@@ -23,13 +23,13 @@ from lightning_cost.recipe.fit import fit
 from lightning_cost.recipe.plan import (
     NO_DATA,
     PlanConfig,
-    RunPlan,
     plan_run,
     plan_transformer,
 )
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
-from lightning_cost.recipe.profile import ProfileConfig, profile_run
+from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
 from lightning_cost.recipe.run_dir import CONFIG_NAME
+from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
 from lightning_cost.report.sweep import collect
@@ -167,9 +167,11 @@ def _profile(overrides: list[str]) -> int:
     def one(composed: DictConfig) -> int:
         config = to_run_config(composed)
         assert isinstance(config, ProfileConfig)
-        network, data = build(config)
+        if config.results is not None:
+            print(import_results(config))
+            return KEPT
         try:
-            print(profile_run(config, network, data))
+            print(profile_run(config, *build(config)))
         except KeyboardInterrupt:
             print("lightning-cost: interrupted; the same command goes on", file=sys.stderr)
             return INTERRUPTED

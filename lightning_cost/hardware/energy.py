@@ -112,24 +112,15 @@ class EnergyModel:
         """Millijoules for all layers."""
         return sum(float(self.layer_mj(layer)) for layer in layers)
 
-    def layer_mj(
-        self,
-        layer: Layer,
-        *,
-        in_channels: Number | None = None,
-        out_channels: Number | None = None,
-    ) -> NDArray[np.float64]:
-        """Millijoules for one layer, at one width or at N; never less for a wider one.
+    def layer_mj(self, layer: Layer) -> NDArray[np.float64]:
+        """Millijoules for one layer; never less for a wider one.
 
         Args:
-            layer: What is to be done.
-            in_channels: Other widths of its input, a number or an array [N].
-            out_channels: Other widths of its output.
+            layer: At one width, or at N (:meth:`Layer.with_channels`).
 
         Returns:
             Of shape [N], or [] for a single width.
         """
-        layer = layer.with_channels(in_channels, out_channels)
         units = self._inputs(layer) + self._weights(layer) + self._outputs(layer)
         units = units + layer.macs * self._mac(layer)
         return np.asarray(units * self.joules_per_unit * 1e3, dtype=np.float64)

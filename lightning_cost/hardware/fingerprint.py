@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning_cost.runtime.device import cpu_name
+from lightning_cost.runtime.standalone import cpu_name
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp")
 _PACKAGES = ("torch", "onnxruntime", "openvino")

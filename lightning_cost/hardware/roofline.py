@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_cost.hardware.layers import Layer, Number
+from lightning_cost.hardware.layers import Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,24 +38,15 @@ class Roofline:
         """
         return sum(float(self.layer_ms(layer)) for layer in layers)
 
-    def layer_ms(
-        self,
-        layer: Layer,
-        *,
-        in_channels: Number | None = None,
-        out_channels: Number | None = None,
-    ) -> NDArray[np.float64]:
-        """Time for one layer, at one width or at N.
+    def layer_ms(self, layer: Layer) -> NDArray[np.float64]:
+        """Time for one layer.
 
         Args:
-            layer: What is to be done.
-            in_channels: Other widths of its input, a number or an array [N].
-            out_channels: Other widths of its output.
+            layer: At one width, or at N (:meth:`Layer.with_channels`).
 
         Returns:
             Milliseconds [N], of shape [] for a single width.
         """
-        layer = layer.with_channels(in_channels, out_channels)
         by_bits = {8: self.peak_gmacs_int8, 16: self.peak_gmacs_fp16}
         bits = 8 if layer.is_int8 else layer.weight_bits
         peak = by_bits.get(bits) or self.peak_gmacs_fp32

@@ -9,7 +9,7 @@ from torch import nn
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.lineage import lineage_of
-from lightning_cost.runtime.device import cpu_name
+from lightning_cost.runtime.standalone import cpu_name
 
 
 class CostTracker:

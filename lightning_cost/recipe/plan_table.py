@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_cost.recipe.plan import RunPlan
+from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.report.quantities import duration, figures, label, percent, quantity
 from lightning_cost.report.table import aligned
 

@@ -70,15 +70,6 @@ def profile_run(config: ProfileConfig, network: nn.Module, data: pl.LightningDat
         ValueError: If the network has no channels that could vary, the runtime cannot be profiled,
             or a table or bundle is not what it should be.
     """
-    if config.results is not None:
-        if Path(config.table).exists():
-            raise ValueError(
-                f"table must be a new file for results of a bundle, got {config.table!r}; "
-                "choose another"
-            )
-        table = import_bundle(config.results)
-        table.save(config.table)
-        return table_text(table, config.table)
     path = Path(config.table)
     begun = LatencyTable.load(path) if config.bundle is None and path.exists() else None
     wanted = config.runtime or config.hardware.runtime or AUTO
@@ -105,6 +96,26 @@ def profile_run(config: ProfileConfig, network: nn.Module, data: pl.LightningDat
             bar.update(done - bar.n)
 
         table = profile(family, table, settings=config.measuring, path=path, progress=progress)
+    table.save(path)  # also where the time was over before the first network
+    return table_text(table, config.table)
+
+
+def import_results(config: ProfileConfig) -> str:
+    """Make ``config.table`` of the results that a bundle brought back, and describe it.
+
+    Returns:
+        Text for the terminal; its last line is the path that was written.
+
+    Raises:
+        ValueError: If the table exists already, or the bundle is not what it should be.
+    """
+    if config.results is None or Path(config.table).exists():
+        raise ValueError(
+            f"table must be a new file for results of a bundle, got {config.table!r} for "
+            f"{config.results!r}; choose another"
+        )
+    table = import_bundle(config.results)
+    table.save(config.table)
     return table_text(table, config.table)
 
 

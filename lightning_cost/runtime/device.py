@@ -1,11 +1,9 @@
 """The devices that PyTorch sees: their names, and waiting for them."""
 
-import platform
-from pathlib import Path
-
 import torch
 
 from lightning_cost.cost.forward import Example, tensors_of
+from lightning_cost.runtime.standalone import cpu_name
 
 
 def device_of(example: Example) -> torch.device:
@@ -29,13 +27,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cpu":
         return cpu_name()
     return device.type
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's model name, as far as the system tells."""
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model") and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown CPU"

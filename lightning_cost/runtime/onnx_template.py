@@ -119,8 +119,10 @@ class OnnxTemplate:
 
         found = {}
         for place, (tensors, _) in enumerate(_aligned(graphs)):
-            is_shape = tensors[0].data_type == onnx.TensorProto.INT64
-            if not is_shape or max(np.prod(tensor.dims) for tensor in tensors) > _LARGEST_SHAPE:
+            if tensors[0].data_type != onnx.TensorProto.INT64:
+                continue
+            if max(np.prod(tensor.dims) for tensor in tensors) > _LARGEST_SHAPE:
+                _require_constant(tensors)
                 continue
             arrays = [onnx.numpy_helper.to_array(tensor).ravel() for tensor in tensors]
             if all(np.array_equal(array, arrays[0]) for array in arrays):
@@ -186,6 +188,16 @@ def _require_same_operators(graphs: Sequence[Any]) -> None:
                 "network must have the same operators at every width, got graphs of "
                 f"{len(first)} and {len(other)} operators; forward must not depend on the widths"
             )
+
+
+def _require_constant(tensors: Sequence[Any]) -> None:
+    """Refuse long integer tensors, such as the indices of a gather, that follow the widths."""
+    shapes = [list(tensor.dims) for tensor in tensors]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            "network must not hold long lists of channels, whose values cannot be told at other "
+            f"widths, got {tensors[0].name} of shapes {shapes}; exclude the layers around it"
+        )
 
 
 def _aligned(graphs: Sequence[Any]) -> list[tuple[tuple[Any, ...], list[list[int]]]]:

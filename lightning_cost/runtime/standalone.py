@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import io
 import json
 import os
 import platform
@@ -136,15 +137,15 @@ def fingerprint(runtime: str) -> dict[str, Any]:
     }
 
 
-def cpu_name(cpu_info: str = "/proc/cpuinfo") -> str:
-    """The processor's name, as Linux or Python tells it."""
+def cpu_name(cpu_info: str | Path = "/proc/cpuinfo") -> str:
+    """The processor's model name, as far as the system tells."""
     if os.path.exists(cpu_info):
         with open(cpu_info, errors="replace") as lines:
             for line in lines:
                 key, _, value = line.partition(":")
-                if key.strip() in ("model name", "Model", "Hardware"):
+                if key.strip() in ("model name", "Model") and value.strip():
                     return value.strip()
-    return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine() or "unknown CPU"
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -164,15 +165,19 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(options.folder)
     manifest = json.loads((folder / MANIFEST_NAME).read_text())
     settings = manifest["settings"]
-    with np.load(folder / INPUTS_NAME) as arrays:
-        inputs = dict(arrays)
     results = _results_so_far(folder, manifest, settings)
 
-    def opened(name: str, is_profiled: bool = False) -> TimedModel:
+    def exported(name: str) -> bytes:
         content = (folder / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest["sha256"][name]:
             raise ValueError(f"{name} must be as it was exported, got another; export it again")
-        return TimedModel(content, inputs, is_profiled=is_profiled, **settings)
+        return content
+
+    with np.load(io.BytesIO(exported(INPUTS_NAME))) as arrays:
+        inputs = dict(arrays)
+
+    def opened(name: str, is_profiled: bool = False) -> TimedModel:
+        return TimedModel(exported(name), inputs, is_profiled=is_profiled, **settings)
 
     reference = opened(manifest["reference"])
     end = time.monotonic() + options.time_limit_s

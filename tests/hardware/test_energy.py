@@ -122,7 +122,7 @@ def test_more_channels_or_bits_never_take_less(one, other, bits, depthwise):
 
 def test_many_widths_at_once():
     into, out = np.array([4.0, 8.0, 32.0]), np.array([8.0, 32.0, 16.0])
-    found = EYERISS.layer_mj(conv(), in_channels=into, out_channels=out)
+    found = EYERISS.layer_mj(conv().with_channels(into, out))
     expected = [float(EYERISS.layer_mj(conv(*pair))) for pair in zip(into, out, strict=True)]
     assert found.tolist() == pytest.approx(expected)
 

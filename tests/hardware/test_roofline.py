@@ -37,7 +37,7 @@ def test_many_widths_at_once():
     )
     roof = Roofline(peak_gmacs_fp32=1, bandwidth_gb_s=1)
     into = np.array([1.0, 2.0, 4.0])
-    found = roof.layer_ms(layer, in_channels=into, out_channels=np.array([4.0, 4.0, 1.0]))
+    found = roof.layer_ms(layer.with_channels(into, np.array([4.0, 4.0, 1.0])))
     assert found.tolist() == [4.0, 8.0, 4.0]  # the last one waits for its input
     assert roof.layer_ms(layer).shape == ()
     assert roof.layer_ms(layer) == 8.0

@@ -14,8 +14,9 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.recipe.config import CompressSettings
-from lightning_cost.recipe.plan import PlanConfig, RunPlan, Share, plan_run, plan_transformer
+from lightning_cost.recipe.plan import PlanConfig, plan_run, plan_transformer
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
+from lightning_cost.recipe.run_plan import RunPlan, Share
 from lightning_cost.recipe.training_machine import Estimate
 from lightning_cost.recipe.transformer import Transformer
 from lightning_cost.zoo.data import ImageData

@@ -12,7 +12,7 @@ from lightning_cost.hardware.tables.profiling import FamilyTimer, ProfileSetting
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.recipe import profile as recipe
 from lightning_cost.recipe.config import CompressSettings
-from lightning_cost.recipe.profile import ProfileConfig, profile_run, table_text
+from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run, table_text
 from lightning_cost.runtime import standalone
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet8
@@ -55,6 +55,8 @@ def config(**settings):
 
 
 def run(**settings):
+    if "results" in settings:
+        return import_results(config(**settings))
     return profile_run(config(**settings), resnet8(width=4, in_channels=1), DATA)
 
 
@@ -138,3 +140,8 @@ def test_the_text_of_a_table():
 
 def test_the_text_of_a_table_without_measurements():
     assert table_text(table_of(profiled(0)), "x").splitlines()[-2] == "net: no networks yet"
+
+
+def test_a_time_limit_that_is_over_at_once_leaves_a_table_to_go_on_with():
+    path = run(measuring=ProfileSettings(num_networks=2, time_limit_s=1e-9)).splitlines()[-1]
+    assert not any(network.samples for network in LatencyTable.load(path).networks)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from lightning_cost.runtime.device import cpu_name, device_name, device_of, synchronize
+from lightning_cost.runtime.device import device_name, device_of, synchronize
+from lightning_cost.runtime.standalone import cpu_name
 
 CUDA = torch.device("cuda", 1)
 

@@ -5,7 +5,6 @@ from torch import nn
 from lightning_cost.cost.measurement import Method
 from lightning_cost.runtime import latency, session
 from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
-from lightning_cost.runtime.device import cpu_name
 from lightning_cost.runtime.latency import (
     measure_latencies,
     measure_latency,
@@ -13,6 +12,7 @@ from lightning_cost.runtime.latency import (
 )
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.session import Runtime, Session
+from lightning_cost.runtime.standalone import cpu_name
 from lightning_cost.runtime.timing import TimingSettings
 
 FEW = TimingSettings(min_samples=3, max_samples=3)

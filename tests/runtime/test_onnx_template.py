@@ -152,3 +152,13 @@ def test_tensors_of_another_rank_are_refused():
     refused(
         shifted(8, (1, 1)), shifted(6, (1,)), r"same ranks at every width, got tensors of \[1, 2\]"
     )
+
+
+def test_long_lists_of_channels_are_refused_by_name():
+    def gathered(width):
+        pick = helper.make_node("Gather", ["x", "chosen"], ["y"], "node_pick", axis=1)
+        return single(width, between=[pick], tensors={"chosen": np.arange(16 * width)})
+
+    refused(
+        gathered(8), gathered(6), r"long lists of channels.* got chosen of shapes \[\[128\], \[96"
+    )

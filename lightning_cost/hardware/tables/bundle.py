@@ -78,6 +78,7 @@ def export_bundle(
     arrays = BytesIO()
     np.savez(arrays, **dict(family.inputs))
     (folder / standalone.INPUTS_NAME).write_bytes(arrays.getvalue())
+    digests[standalone.INPUTS_NAME] = hashlib.sha256(arrays.getvalue()).hexdigest()
     shutil.copy(standalone.__file__, folder / PROGRAM_NAME)
     outs, ins = family.channels_at(widths)
     manifest = {

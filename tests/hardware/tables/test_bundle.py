@@ -112,6 +112,15 @@ def test_a_model_that_was_changed_is_refused_on_the_device(folder):
     ]
 
 
+def test_inputs_that_were_changed_are_refused_on_the_device(folder):
+    (folder / "results.json").unlink()
+    path = folder / "inputs.npz"
+    path.write_bytes(path.read_bytes() + b"\x00")
+    found = measure(folder)
+    assert found.returncode != 0
+    assert "inputs.npz must be as it was exported, got another" in found.stderr
+
+
 def test_results_of_another_device_are_not_gone_on_with(folder):
     edit(folder / "results.json", lambda found: found["device"].update(cpu="another"))
     found = measure(folder)
