@@ -34,6 +34,7 @@ from lightning_cost.hardware.tables.profiling import (
     profile,
 )
 from lightning_cost.hardware.tables.width_design import width_design
+from lightning_cost.hardware.tables.width_features import novelty, weight_bytes
 from lightning_cost.pruning.family import PrunedFamily
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining
@@ -121,6 +122,7 @@ def case(
             "longest_ms": round(float(truth.max()), 4),
             "reference_ms": round(profiled.reference_ms, 4),
             "assignments_per_s": round(speed),
+            **{f"table_{name}": value for name, value in findings(table).items()},
         }
 
 
@@ -196,6 +198,63 @@ def _layers(family: PrunedFamily, outs: Any, ins: Any) -> list[Any]:
         else layer
         for layer in found
     ]
+
+
+def findings(table: LatencyTable) -> dict[str, float | None]:
+    """What the samples of a table say of the device, as ratios of medians.
+
+    Layers are compared with others of the same signature and the same channels; for the stairs with
+    those of the same input channels.
+    """
+    network = table.networks[0]
+    known = network.observations()
+    filled = weight_bytes(network.layers, known.outs, known.ins)
+    is_light = filled < np.median(filled)
+    is_new = novelty(network.layers, known.outs, known.ins)
+    seen: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for place, layer in enumerate(network.layers):
+        for row in range(len(known)):
+            key = (layer.signature, known.outs[row, place], known.ins[row, place])
+            kinds = seen.setdefault(key, {})
+            kinds.setdefault("new" if is_new[row, place] else "again", []).append(
+                known.layer_ms[row, place]
+            )
+            if place == 0:
+                weight = "light" if is_light[row] else "heavy"
+                kinds.setdefault(weight, []).append(known.layer_ms[row, place])
+
+    def ratio(over: str, under: str) -> float | None:
+        found = [
+            statistics.median(kinds[over]) / statistics.median(kinds[under])
+            for kinds in seen.values()
+            if over in kinds and under in kinds and min(kinds[under]) > 0
+        ]
+        return round(float(statistics.median(found)), 3) if found else None
+
+    return {
+        "new_kernel_over_repeated": ratio("new", "again"),
+        "first_layer_in_heavy_over_light_networks": ratio("heavy", "light"),
+        "17_to_31_channels_over_32": _past_a_step(known, network.layers),
+    }
+
+
+def _past_a_step(known: Any, layers: Any) -> float | None:
+    """Time of 3x3 convolutions of 17 to 31 output channels over that of 32, inputs of 17 to 32."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for place, layer in enumerate(layers):
+        if layer.is_depthwise or not layer.signature.startswith("Conv 3x3 strides1x1"):
+            continue
+        outs, times = known.outs[:, place], known.layer_ms[:, place]
+        is_narrow = (known.ins[:, place] > 16) & (known.ins[:, place] <= 32)
+        between, full = found.setdefault(layer.signature, ([], []))
+        between += times[is_narrow & (outs > 16) & (outs < 32)].tolist()
+        full += times[is_narrow & (outs == 32)].tolist()
+    ratios = [
+        statistics.median(between) / statistics.median(full)
+        for between, full in found.values()
+        if min(len(between), len(full)) >= 5
+    ]
+    return round(statistics.median(ratios), 3) if ratios else None
 
 
 def _progress(done: int, total: int) -> None:

@@ -10,6 +10,7 @@ from lightning_cost.network.batch import first_tensor
 LARGEST_NUM_SHAPES = 32
 """Shapes of batches whose steps are counted; those of further ones are estimated."""
 _NUM_COUNTED = 2
+_PLAIN = (tuple, list)
 _NO_SHAPE = torch.Size(())
 
 VARYING = "steps on batches of one shape differed: their mean"
@@ -73,7 +74,9 @@ class StepFlops:
 
     def begin(self, batch: Any) -> None:
         """A step on ``batch`` begins; one that was begun and not ended is forgotten."""
-        found = first_tensor(batch)
+        found = batch[0] if type(batch) in _PLAIN and batch else batch  # as most batches are
+        if type(found) is not torch.Tensor or found.dim() == 0:
+            found = first_tensor(batch)
         shape = _NO_SHAPE if found is None else found.shape
         if self._is_known and shape == self._shape:
             return

@@ -11,7 +11,8 @@ from torch import nn
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.hardware.energy import EnergyModel, known_energy_models
 from lightning_cost.hardware.layers import Layer, layers_of
-from lightning_cost.zoo.resnet import resnet8
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.zoo.resnet import resnet8, resnet20
 
 EYERISS = EnergyModel.load("eyeriss")
 IN_UNITS = replace(EYERISS, joules_per_unit=1e-3)  # results are relative energies
@@ -205,3 +206,26 @@ def test_an_unknown_model():
 
 def test_there_is_no_energy_without_a_cause():
     assert math.isclose(EYERISS.energy_mj([]), 0)
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "activation_bits", "num_shifts", "millijoules"),
+    [(32, 32, 0, 9.7), (16, 16, 0, 4.3), (8, 8, 0, 1.8), (4, 8, 0, 0.95), (8, 8, 2, 1.7)],
+)
+def test_the_figures_of_the_card(weight_bits, activation_bits, num_shifts, millijoules):
+    example = torch.zeros(1, 1, 28, 28)
+    layers, _ = layers_of(deployed_copy(resnet20(width=32, in_channels=1), example), example)
+    stored = [
+        replace(
+            layer,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            num_shifts=num_shifts,
+            weight_bytes=layer.weight_bytes * weight_bits / 32,
+            input_bytes=layer.input_bytes * activation_bits / 32,
+            output_bytes=layer.output_bytes * activation_bits / 32,
+        )
+        for layer in layers
+    ]
+    model = EnergyModel.load("eyeriss", is_shift_add=num_shifts > 0)
+    assert model.energy_mj(stored) == pytest.approx(millijoules, rel=0.03)

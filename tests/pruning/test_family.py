@@ -206,3 +206,11 @@ def test_sizes_that_grow_alike_by_chance_are_told_apart():
     columns = {tuple(column) for column in told.T.tolist()}
     assert len(columns) == len(family.totals)
     assert (told[0] == family.totals).all()
+
+
+def test_biases_of_a_fresh_network_are_exported():
+    """The exporter drops a bias that is zero, as those of folded fresh batch norms are."""
+    nodes = family_of("resnet8", "float32").template.graph.node
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert convolutions
+    assert all(len(node.input) == 3 for node in convolutions)

@@ -151,3 +151,17 @@ def test_some_of_the_networks():
     assert len(some) == 2
     assert some.outs.tolist() == observed.outs[[7, 2]].tolist()
     assert some.latency_ms.tolist() == pytest.approx(observed.latency_ms[[7, 2]].tolist())
+
+
+def test_the_clock_is_told_from_the_work_where_the_number_of_operators_varies():
+    """Runtimes add changes of layout at some widths; each is one more reading of the clock."""
+    plain = network(160).observations()
+    extra = np.random.default_rng(5).integers(0, 12, plain.layer_ms.shape)
+    seen = replace(
+        plain,
+        num_operators=plain.num_operators + extra,
+        layer_ms=plain.layer_ms + 0.01 * (plain.num_operators + extra),
+    )
+    known, unseen = seen.at(range(120)), seen.at(range(120, 160))
+    predicted = LatencyFit.of([known]).predict_ms(LAYERS, unseen.outs, unseen.ins)
+    assert np.quantile(np.abs(predicted / unseen.latency_ms - 1), 0.9) < 0.06
