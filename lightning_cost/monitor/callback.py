@@ -1,7 +1,8 @@
 """The callback that follows what the network costs and what the run has used."""
 
+import time
 import uuid
-from time import monotonic
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -51,6 +52,7 @@ class CostMonitor(Callback):
         network: Path of the network inside the LightningModule; ``None`` to find it.
         train_hardware: The machine that trains, for energy, emissions and money; by default
             ``hardware`` where that is this machine.
+        clock: Seconds that never go back, by which the run's time is taken.
 
     Raises:
         ValueError: If ``every_n_epochs`` is not positive.
@@ -65,6 +67,7 @@ class CostMonitor(Callback):
         *,
         network: str | None = None,
         train_hardware: Hardware | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(
@@ -75,7 +78,8 @@ class CostMonitor(Callback):
         self.every_n_epochs = every_n_epochs
         self.network = network
         self.train_hardware = train_hardware
-        self.meter = SpendMeter()
+        self.meter = SpendMeter(clock=clock)
+        self._clock = clock
         self._steps = self.meter.training
         self.tracker = CostTracker()
         self._phase: str | None = None
@@ -190,7 +194,7 @@ class CostMonitor(Callback):
     ) -> None:
         self._steps.end()
         if self._journal is not None:
-            self._journal.tick(monotonic(), self._spent)
+            self._journal.tick(self._clock(), self._spent)
 
     @override
     def on_validation_batch_start(

@@ -10,24 +10,22 @@ from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.monitor.callback import CostMonitor
-from lightning_cost.monitor.spend import SpendMeter
 from tests.monitor.halving import Classifier, Halve, loader, make_trainer
 
 
 def main(folder: Path, kind: str) -> None:
     torch.manual_seed(0)
-    monitor = CostMonitor()
+
+    def clock() -> float:
+        return 100.0 if trainer.global_rank == 1 and trainer.global_step >= 3 else 0.0
+
+    monitor = CostMonitor(clock=clock)
     if kind == "training":
         stopping = BudgetStopping(training=TrainingBudget(wall_clock_s=50))
     else:
         stopping = BudgetStopping(model=ModelBudget(macs="50%"))
     callbacks = [stopping, monitor, Halve(1)]
     trainer = make_trainer(folder, callbacks, devices=2, strategy="ddp", max_epochs=5)
-
-    def clock() -> float:
-        return 100.0 if trainer.global_rank == 1 and trainer.global_step >= 3 else 0.0
-
-    monitor.meter = SpendMeter(clock=clock)
     trainer.fit(Classifier(), loader())
     stopped = {
         "step": trainer.global_step,

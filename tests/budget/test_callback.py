@@ -17,7 +17,6 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
-from lightning_cost.monitor.spend import SpendMeter
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.participants import LimitsCompute
 from tests.monitor.halving import (
@@ -117,8 +116,7 @@ def test_it_stops_before_the_step_that_would_break_the_training_budget(tmp_path,
 def test_time_is_counted_over_restarts(tmp_path):
     def timed(limit, ckpt_path=None):
         now = iter(range(10_000))
-        monitor = CostMonitor()
-        monitor.meter = SpendMeter(clock=lambda: float(next(now)))
+        monitor = CostMonitor(clock=lambda: float(next(now)))
         stopping = BudgetStopping(training=TrainingBudget(wall_clock_s=limit))
         trainer = fit(tmp_path, [stopping, monitor], ckpt_path=ckpt_path, max_epochs=1000)
         return trainer, stopping

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cost.monitor.callback import CostMonitor
-from lightning_cost.monitor.spend import SpendMeter
 from tests.monitor.halving import NUM_INPUTS, Classifier, Halve
 
 NUM_EPOCHS, STEPS_PER_EPOCH, BATCH_SIZE, NUM_VALIDATION = 6, 20, 8, 20
@@ -59,8 +58,8 @@ def data(num_samples: int) -> TensorDataset:
 def main(folder: Path, num_ranks: int, kill_at: int, checkpoint: str | None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    monitor, clock = CostMonitor(), StepsAsSeconds()
-    monitor.meter = SpendMeter(clock=clock)
+    clock = StepsAsSeconds()
+    monitor = CostMonitor(clock=clock)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=num_ranks,
