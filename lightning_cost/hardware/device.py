@@ -55,6 +55,8 @@ class Hardware:
         num_threads: Threads that the runtime gets.
         batch_size: Samples in one forward pass.
         precision: ``"float32"`` or ``"bfloat16"``, what the runtime computes in.
+        latency_table: Path of a latency table of this machine, from ``lightning-cost profile``; it
+            proposes widths, what is measured decides.
         peak_gmacs_fp32: 10⁹ multiply-accumulates per second in float32.
         peak_gmacs_fp16: The same in 16-bit floats.
         peak_gmacs_int8: The same in int8.
@@ -90,6 +92,7 @@ class Hardware:
     num_threads: int = 1
     batch_size: int = 1
     precision: str = "float32"
+    latency_table: str | None = None
     peak_gmacs_fp32: float | None = None
     peak_gmacs_fp16: float | None = None
     peak_gmacs_int8: float | None = None
@@ -132,6 +135,11 @@ class Hardware:
         self._check_provenance()
         if not self.is_local:
             self._require_description()
+            if self.latency_table is not None:
+                raise ValueError(
+                    f"latency_table must be of this machine, got {self.latency_table!r} for "
+                    f"hardware {self.name!r}, whose latency is estimated; leave it out"
+                )
 
     @classmethod
     def local(

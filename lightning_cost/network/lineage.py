@@ -73,8 +73,13 @@ def lineage_of(network: nn.Module) -> tuple[Change, ...]:
 def apply_change(network: nn.Module, change: Change) -> list[ParameterSwap]:
     """Apply ``change`` to ``network`` in place and append it to the network's lineage."""
     swaps = change.apply(network)
-    setattr(network, _ATTRIBUTE, (*lineage_of(network), change))
+    set_lineage(network, (*lineage_of(network), change))
     return swaps
+
+
+def set_lineage(network: nn.Module, lineage: Sequence[Change]) -> None:
+    """Write down that ``lineage`` made ``network`` what it is."""
+    setattr(network, _ATTRIBUTE, tuple(lineage))
 
 
 def start_lineage(network: nn.Module) -> tuple[Change, ...]:
@@ -88,7 +93,7 @@ def start_lineage(network: nn.Module) -> tuple[Change, ...]:
     True
     """
     lineage = lineage_of(network)
-    setattr(network, _ATTRIBUTE, lineage)
+    set_lineage(network, lineage)
     return lineage
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import LongTensor, Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from lightning_cost.network.lineage import ParameterSwap
 
@@ -14,10 +14,15 @@ def swap_parameters(optimizer: Optimizer, swaps: Sequence[ParameterSwap]) -> Non
     """Make ``optimizer`` train the new parameters in place of the old ones.
 
     A parameter keeps its place in its group. State of the parameter's shape (momentum, Adam's
-    moments) is cut to the kept positions; other state, such as the step, goes along whole. A
-    parameter that is new joins the group of the parameters that were swapped with it, or else
-    the first group. Parameters that the optimizer does not hold are passed over.
+    moments) is cut to the kept positions, and so is state with size 1 in some of its dimensions
+    (Adafactor's rows and columns); single numbers, such as the step, go along whole. A parameter
+    that is new joins the group of the parameters that were swapped with it, or else the first
+    group. Parameters that the optimizer does not hold are passed over.
+
+    Raises:
+        ValueError: If there is state of another shape; the optimizer is left as it was.
     """
+    require_cuttable(optimizer)
     by_old = {swap.old: swap for swap in swaps if swap.old is not None}
     home = _home_of_new(optimizer, by_old)
     for group in optimizer.param_groups:
@@ -42,6 +47,34 @@ def swap_parameters(optimizer: Optimizer, swaps: Sequence[ParameterSwap]) -> Non
         )
 
 
+def require_cuttable(optimizer: Optimizer) -> None:
+    """Refuse an optimizer whose state cannot follow when channels are removed.
+
+    Raises:
+        ValueError: Names the optimizer and the part of its state.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(optimizer, LBFGS) or not _can_follow(value, parameter.shape):
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(
+                    "optimizer must keep state that belongs to single channels, got "
+                    f"{type(optimizer).__name__} with {key!r} of {found} for a parameter of "
+                    f"{tuple(parameter.shape)}; train with SGD, Adam, AdamW, RMSprop, Adagrad or "
+                    "Adafactor while channels are removed"
+                )
+
+
+def _can_follow(value: object, shape: torch.Size) -> bool:
+    if isinstance(value, (list, tuple)):
+        return not any(isinstance(part, Tensor) and part.numel() > 1 for part in value)
+    if not isinstance(value, Tensor) or value.numel() == 1:
+        return True
+    return value.dim() == len(shape) and all(
+        size in (1, whole) for size, whole in zip(value.shape, shape, strict=True)
+    )
+
+
 def _home_of_new(
     optimizer: Optimizer, by_old: Mapping[nn.Parameter, ParameterSwap]
 ) -> dict[str, list[nn.Parameter]] | None:
@@ -52,10 +85,11 @@ def _home_of_new(
 
 
 def _cut(value: object, shape: torch.Size, kept: Mapping[int, LongTensor]) -> object:
-    if not isinstance(value, Tensor) or value.shape != shape or value.dim() == 0:
+    if not isinstance(value, Tensor) or value.dim() != len(shape):
         return value
     is_channels_last = value.dim() == 4 and not value.is_contiguous()
     for dim, index in kept.items():
-        value = value.index_select(dim, index.to(value.device))
+        if value.shape[dim] == shape[dim]:
+            value = value.index_select(dim, index.to(value.device))
     layout = torch.channels_last if is_channels_last else torch.contiguous_format
     return value.contiguous(memory_format=layout)

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
+import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 
+from lightning_cost.network.averaging import averaged_copies
+from lightning_cost.network.find import is_compiled
 from lightning_cost.network.lineage import (
     CHECKPOINT_KEY,
     Change,
@@ -22,8 +24,7 @@ from lightning_cost.network.lineage import (
     replay,
 )
 from lightning_cost.network.optimizer import swap_parameters
-from lightning_cost.network.parameter_order import restore_order
-from lightning_cost.network.participants import callbacks_of
+from lightning_cost.network.parameter_order import ordered_groups, restore_order
 
 _T = TypeVar("_T")
 
@@ -32,7 +33,7 @@ def require_changeable(trainer: pl.Trainer) -> None:
     """Refuse, before training, what a change of shapes in the middle of a fit would corrupt.
 
     Raises:
-        ValueError: If the strategy shards parameters, or if a callback holds averaged weights.
+        ValueError: If the strategy shards parameters.
     """
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ValueError(
@@ -40,28 +41,33 @@ def require_changeable(trainer: pl.Trainer) -> None:
             f"{type(trainer.strategy).__name__}; compress with strategy='ddp' or on one device, "
             "then go on from the checkpoint with the strategy of your choice"
         )
-    for callback in callbacks_of(trainer):
-        if isinstance(callback, WeightAveraging):
-            raise ValueError(
-                "callbacks must not average weights while the network changes shape, got "
-                f"{type(callback).__name__}; average in a second fit, from the checkpoint"
-            )
 
 
 def apply_during_fit(trainer: pl.Trainer, network: nn.Module, change: Change) -> None:
-    """Apply ``change`` to ``network``, and let optimizers and strategy follow, on every rank.
+    """Apply ``change`` to ``network``, and let all that holds its parameters follow, on every rank.
 
-    An interrupt waits until the change is complete, so that no checkpoint sees half of it.
+    These are its averaged copies, the optimizers, the strategy and compiled code. An interrupt
+    waits until the change is complete, so that no checkpoint sees half of it.
     """
     with uninterrupted():
-        swaps = apply_change(network, change)
+        copies = averaged_copies(trainer, network)
+        ordered = ordered_groups(trainer.optimizers, trainer.lightning_module)
+        swaps = [swap for each in (network, *copies) for swap in apply_change(each, change)]
         for optimizer in trainer.optimizers:
             swap_parameters(optimizer, swaps)
-            restore_order(optimizer, trainer.lightning_module)
-        strategy = trainer.strategy
-        if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:
-            strategy.model = strategy.lightning_module
-            strategy.configure_ddp()
+        restore_order(ordered, trainer.lightning_module)
+        follow_parameters(trainer)
+
+
+def follow_parameters(trainer: pl.Trainer) -> None:
+    """Let strategy and compiled code know that the LightningModule has other parameters."""
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:
+        strategy.model = strategy.lightning_module
+        strategy.configure_ddp()
+    if is_compiled(trainer.lightning_module):
+        # else it would be compiled for shapes that vary, and after a few changes not at all
+        torch.compiler.reset()
 
 
 def on_rank_zero(trainer: pl.Trainer, function: Callable[[], _T]) -> _T:
@@ -101,7 +107,7 @@ def install_replay(pl_module: pl.LightningModule, path: str) -> None:
         _save, network, path, pl_module.on_save_checkpoint
     )
     pl_module.on_load_checkpoint = partial(  # type: ignore[method-assign]
-        _load, network, path, pl_module.on_load_checkpoint
+        _load, pl_module, path, pl_module.on_load_checkpoint
     )
 
 
@@ -141,11 +147,22 @@ def _save(network: nn.Module, path: str, then: Any, checkpoint: dict[str, Any]) 
     then(checkpoint)
 
 
-def _load(network: nn.Module, path: str, then: Any, checkpoint: dict[str, Any]) -> None:
+def _load(pl_module: pl.LightningModule, path: str, then: Any, checkpoint: dict[str, Any]) -> None:
+    network = pl_module.get_submodule(path)
     record = checkpoint.get(CHECKPOINT_KEY, {"changes": []})
-    replay(network, lineage_from_list(record["changes"]))
+    copies = averaged_copies(pl_module.trainer, network) if has_trainer(pl_module) else []
+    for each in (network, *copies):
+        replay(each, lineage_from_list(record["changes"]))
     check_shapes(network, network_state(checkpoint["state_dict"], path))
     then(checkpoint)
+
+
+def has_trainer(pl_module: pl.LightningModule) -> bool:
+    """Whether ``pl_module`` belongs to a Trainer now."""
+    try:
+        return pl_module.trainer is not None
+    except RuntimeError:  # its way to say no
+        return False
 
 
 @contextmanager

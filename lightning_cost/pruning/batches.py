@@ -1,6 +1,7 @@
 """The data that candidates are judged by, and the loss that judges them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -11,6 +12,31 @@ from lightning_cost.network.batch import num_samples_of
 
 BatchLoss: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """The mean loss, a scalar, of a network on one batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchData:
+    """What candidates are judged on.
+
+    Args:
+        calibration: Training batches, for batch-norm statistics and gradients.
+        search: Batches for the loss; held out of training where possible.
+    """
+
+    calibration: list[Any]
+    search: list[Any]
+
+    @property
+    def num_samples(self) -> int:
+        """Samples that judging one network takes through it."""
+        return sum(num_samples_of(batch) for batch in (*self.calibration, *self.search))
+
+    def to(self, to_device: Callable[[Any], Any]) -> "SearchData":
+        """The same data, each batch as ``to_device`` returns it."""
+        return SearchData(
+            calibration=[to_device(batch) for batch in self.calibration],
+            search=[to_device(batch) for batch in self.search],
+        )
 
 
 def classification_loss(network: nn.Module, batch: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
@@ -17,13 +17,18 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
+from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
+from lightning_cost.network.finite import require_finite_loss
+from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
+from lightning_cost.network.optimizer import require_cuttable
 from lightning_cost.network.participants import (
     LimitsCompute,
     StructuralCallback,
     callbacks_of,
 )
+from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
@@ -31,12 +36,16 @@ from lightning_cost.network.structural import (
     require_changeable,
     uninterrupted,
 )
+from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.pruning.batches import BatchLoss, classification_loss, collect_batches
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.guard import MetricGuard
+from lightning_cost.pruning.objection import objection_to
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search import SearchData, learn_ranking
@@ -62,10 +71,16 @@ class GlobalRankingPruning(pl.Callback):
         channels: Which channels may go.
         network: Path of the network in the LightningModule, where it cannot be found.
         loss: Mean loss of a network on a batch, for candidates; cross-entropy by default.
+        distillation: How the dense network, as it was before the first step, teaches the pruned
+            one until recovery is over; ``None``: not at all. ``"auto"``: as usual for classifiers,
+            not where ``loss`` is given. It needs automatic optimisation and a network that returns
+            one tensor of logits.
+        guard: What happens when a validation metric falls too far.
         seed: Of the search.
 
     Raises:
-        ValueError: If the budget is empty, or needs hardware and none is given.
+        ValueError: If the budget is empty, or needs hardware and none is given; if there is a
+            guard and no warm-up whose end the metric is compared with.
 
     Reference:
         Chin et al., "Towards Efficient Model Compression via Learned Global Ranking", 2020.
@@ -81,6 +96,8 @@ class GlobalRankingPruning(pl.Callback):
         channels: ChannelRules | None = None,
         network: str | None = None,
         loss: BatchLoss | None = None,
+        distillation: Distillation | str | None = "auto",
+        guard: MetricGuard | None = None,
         seed: int = 0,
     ) -> None:
         if budget.is_empty:
@@ -93,25 +110,33 @@ class GlobalRankingPruning(pl.Callback):
         self.channels = channels or ChannelRules()
         self.network = network
         self.loss = loss or classification_loss
+        self.distillation = _distillation(distillation, is_classifier=loss is None)
+        self.guard = guard
+        if guard is not None and not self.schedule.warmup_epochs:
+            raise ValueError(
+                "warmup_epochs must be >= 1 where a guard compares with the dense network, got 0; "
+                "train one epoch before the first step, or leave the guard out"
+            )
         self.seed = seed
         self.ranking: GlobalRanking | None = None
         self._dense_cost: Cost | None = None
         self._grouping: Grouping | None = None
         self._plans: list[Plan] = []
-        self._num_steps_done = 0
-        self._num_epochs_done = 0
+        self._progress = Progress()
+        self._teacher = DenseTeacher(self.distillation)
+        self._fresh: nn.Module | None = None
         self._search_flops = 0.0
         self._example: Any = None
 
     @property
     def phase(self) -> str | None:
         """``"warmup"``, ``"prune"``, ``"recover"``, or ``None`` once the schedule is over."""
-        return self.schedule.phase(self._num_epochs_done)
+        return self._progress.phase(self.schedule)
 
     @property
     def is_finished(self) -> bool:
         """Whether the last channels are gone and recovery is over."""
-        return self._num_epochs_done >= self.schedule.end_epoch
+        return self._progress.num_epochs_done >= self.schedule.end_epoch
 
     @property
     def search_flops(self) -> float:
@@ -121,10 +146,30 @@ class GlobalRankingPruning(pl.Callback):
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
         """Channels of each group (dense, now)."""
-        if not self._plans or self._num_steps_done == 0:
+        plan = self._plan_in_force
+        if plan is None:
             return {}
-        plan = self._plans[self._num_steps_done - 1]
         return {name: (plan.num_channels[name], width) for name, width in plan.widths.items()}
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """The channel groups of the dense network; ``None`` before the first step."""
+        return self._grouping
+
+    @property
+    def plans(self) -> list[Plan]:
+        """What every step was planned to leave; empty before the first one."""
+        return list(self._plans)
+
+    @property
+    def num_steps_made(self) -> int:
+        """The number, from 1, of the plan that is in force; 0 for the dense network."""
+        return self._progress.place
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the steps: those left out or taken back, and why."""
+        return list(self._progress.remarks)
 
     def preview(self, network: nn.Module, example: Any) -> nn.Module:
         """``network`` as it is: what other callbacks make of it does not depend on widths."""
@@ -132,27 +177,33 @@ class GlobalRankingPruning(pl.Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        path, _ = find_network(pl_module, self.network)
+        path, network = find_network(pl_module, self.network)
         install_replay(pl_module, path)
         if stage != "fit":
             return
         require_changeable(trainer)
-        limit = trainer.max_epochs
-        if limit is not None and 0 <= limit < self.schedule.end_epoch:
-            raise ValueError(
-                f"max_epochs must be >= {self.schedule.end_epoch}, where the pruning schedule "
-                f"ends, got {limit}; raise it, or shorten the schedule"
-            )
+        self._teacher.setup(pl_module, network)
+        if self._rolls_back and self._fresh is None:
+            self._fresh = copy.deepcopy(network)
+        if self.schedule.updates_per_step is None:
+            self._require_epochs(trainer)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         self._example = capture_example(trainer, pl_module, self.network)
+        num_updates = trainer.num_training_batches / trainer.accumulate_grad_batches
+        self.schedule = self.schedule.in_epochs(num_updates)
+        self._require_epochs(trainer)
+        if not self.is_finished and self._teacher.start(trainer, network):
+            _count_steps_anew(trainer)
         if self._dense_cost is not None:
             return
 
         def check() -> dict[str, Any]:
             resources = list(self.budget.resources)
+            if self.budget.needs_hardware and Resource.latency_ms not in resources:
+                resources.append(Resource.latency_ms)  # candidates are measured beside it
             dense = self._known_dense(trainer, resources)
             if dense is None:
                 dense = measure(network, self._example, hardware=self.hardware, resources=resources)
@@ -166,27 +217,22 @@ class GlobalRankingPruning(pl.Callback):
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        due = self.schedule.steps_due(trainer.current_epoch)
-        if due == self._num_steps_done:
-            return
-        _, network = find_network(pl_module, self.network)
-        if not self._plans:
-            self._adopt(on_rank_zero(trainer, lambda: self._planned(trainer, pl_module, network)))
-        assert self._grouping is not None
-        while self._num_steps_done < due:
-            plan = self._plans[self._num_steps_done]
-            done = self._plans[self._num_steps_done - 1] if self._num_steps_done else None
-            change = removal(self._grouping, plan, done)
-            if not change.kept:
-                rank_zero_warn(
-                    f"pruning step {self._num_steps_done + 1} of {len(self._plans)} removes "
-                    "nothing: the step before it is as small already"
-                )
-            with uninterrupted():
-                if change.kept:
-                    apply_during_fit(trainer, network, change)
-                self._num_steps_done += 1
-            pl_module.log("pruning/keep_ratio", plan.keep_ratio)
+        epoch, saved = trainer.current_epoch, self._progress.learning_rates
+        if self.is_finished:
+            self._stop_teaching(trainer)
+            self._teacher.forget()
+        if epoch in self.schedule.rewound_epochs and epoch not in saved:
+            saved[epoch] = learning_rate_state(trainer)
+        self._make_due_steps(trainer, pl_module, epoch)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # where gradients are accumulated, only between two updates
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            share = batch_idx / trainer.num_training_batches
+            self._make_due_steps(trainer, pl_module, trainer.current_epoch + share)
 
     @override
     def on_train_batch_end(
@@ -198,29 +244,157 @@ class GlobalRankingPruning(pl.Callback):
         batch_idx: int,
     ) -> None:
         if trainer.is_last_batch:
-            self._require_finite(trainer, outputs)
-            self._num_epochs_done = trainer.current_epoch + 1
+            require_finite_loss(trainer, outputs, self.phase)
+            self._progress.num_epochs_done = trainer.current_epoch + 1
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        progress, guard = self._progress, self.guard
+        if guard is None:
+            return
+        if progress.is_dense_over(self.schedule):
+            progress.dense_metric = on_rank_zero(trainer, lambda: _metric(trainer, guard.metric))
+        elif progress.is_judged_now(self.schedule):
+            now = on_rank_zero(trainer, lambda: _metric(trainer, guard.metric))
+            verdict = progress.verdict(guard, now)
+            if verdict is not None:
+                self._act(trainer, pl_module, guard.on_drop, verdict)
+            progress.snapshot = None
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_teaching(trainer)
+
+    @override
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._stop_teaching(trainer)
 
     @override
     def state_dict(self) -> dict[str, Any]:
+        dense_cost = self._dense_cost
         return {
-            "dense_cost": None if self._dense_cost is None else cost_to_dict(self._dense_cost),
+            "dense_cost": None if dense_cost is None else cost_to_dict(dense_cost),
+            "limits": None if dense_cost is None else self._limits(dense_cost),
             "ranking": None if self.ranking is None else self.ranking.to_dict(),
             "grouping": None if self._grouping is None else self._grouping.to_dict(),
             "plans": [plan.to_dict() for plan in self._plans],
-            "num_steps_done": self._num_steps_done,
-            "num_epochs_done": self._num_epochs_done,
             "search_flops": self._search_flops,
+            "teacher": None if self.is_finished else self._teacher.state_dict(),
+            **self._progress.to_dict(),
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         dense_cost = state_dict["dense_cost"]
         self._dense_cost = None if dense_cost is None else cost_from_dict(dense_cost)
-        self._num_steps_done = state_dict["num_steps_done"]
-        self._num_epochs_done = state_dict["num_epochs_done"]
+        self._progress = Progress.from_dict(state_dict)
+        self._teacher.load_state_dict(state_dict["teacher"])
+        is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
         if state_dict["plans"]:
+            _require_planned_for(
+                limits=is_same, num_steps=len(state_dict["plans"]) == self.schedule.num_steps
+            )
             self._adopt(state_dict)
+        elif not is_same:
+            self._dense_cost = None  # whether the other budget can be kept is found out anew
+
+    @property
+    def _plan_in_force(self) -> Plan | None:
+        return self._plans[self._progress.place - 1] if self._progress.place else None
+
+    @property
+    def _rolls_back(self) -> bool:
+        return self.guard is not None and self.guard.on_drop == "roll_back"
+
+    def _limits(self, dense_cost: Cost) -> dict[str, float]:
+        limits = self.budget.limits(dense_cost)
+        return {resource.value: limit for resource, limit in limits.items()}
+
+    def _require_epochs(self, trainer: pl.Trainer) -> None:
+        limit = trainer.max_epochs
+        if limit is not None and 0 <= limit < self.schedule.end_epoch:
+            raise ValueError(
+                f"max_epochs must be >= {self.schedule.end_epoch}, where the pruning schedule "
+                f"ends, got {limit}; raise it, or shorten the schedule"
+            )
+
+    def _make_due_steps(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: float
+    ) -> None:
+        steps = self._progress.steps_to_make(self.schedule, epoch)
+        if not steps:
+            return
+        _, network = find_network(pl_module, self.network)
+        if not self._plans:
+            for optimizer in trainer.optimizers:
+                require_cuttable(optimizer)
+            self._adopt(on_rank_zero(trainer, lambda: self._planned(trainer, pl_module, network)))
+            self._teacher.learn(network)
+            if self._teacher.start(trainer, network):
+                _count_steps_anew(trainer)
+        for number in steps:
+            self._make_step(trainer, network, number)
+        plan = self._plan_in_force
+        pl_module.log("pruning/keep_ratio", 1.0 if plan is None else plan.keep_ratio)
+
+    def _make_step(self, trainer: pl.Trainer, network: nn.Module, number: int) -> None:
+        assert self._grouping is not None
+        assert self._dense_cost is not None
+        progress, limits = self._progress, self.budget.limits(self._dense_cost)
+        change = removal(self._grouping, self._plans[number - 1], self._plan_in_force)
+
+        def cost_of(candidate: nn.Module) -> Cost:
+            deployed = self._preview(trainer, copy.deepcopy(candidate))
+            return measure(deployed, self._example, hardware=self.hardware, resources=list(limits))
+
+        is_last = number == len(self._plans)
+        objection = on_rank_zero(
+            trainer, lambda: objection_to(change, network, cost_of, limits, is_last=is_last)
+        )
+        with uninterrupted():
+            if objection is None:
+                if self._rolls_back and progress.snapshot is None:
+                    progress.snapshot = take_snapshot(trainer, network)
+                    progress.snapshot_place = progress.place
+                apply_during_fit(trainer, network, change)
+                progress.place = number
+            else:
+                self._remark(f"pruning step {number} of {len(self._plans)} {objection}")
+            progress.num_steps_done = number
+            rewound = self.schedule.rewound_epoch(number)
+            if rewound is not None:
+                restore_learning_rate(trainer, progress.learning_rates[rewound])
+
+    def _act(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, on_drop: str, verdict: str
+    ) -> None:
+        progress = self._progress
+        with uninterrupted():
+            progress.is_halted = on_drop != "go_on"
+            if on_drop == "stop":
+                trainer.should_stop = True
+            elif on_drop == "roll_back":
+                assert progress.snapshot is not None
+                assert self._fresh is not None
+                _, network = find_network(pl_module, self.network)
+                restore_snapshot(trainer, network, progress.snapshot, self._fresh)
+                progress.place = progress.snapshot_place
+        done = {
+            "stop": "stopped pruning and the fit",
+            "roll_back": f"rolled back to pruning step {progress.place}",
+            "go_on": "went on",
+        }
+        self._remark(f"{done[on_drop]}: {verdict}")
+
+    def _remark(self, sentence: str) -> None:
+        self._progress.remarks.append(sentence)
+        rank_zero_warn(sentence)
+
+    def _stop_teaching(self, trainer: pl.Trainer) -> None:
+        if self._teacher.stop():
+            _count_steps_anew(trainer)
 
     def _adopt(self, planned: dict[str, Any]) -> None:
         self.ranking = GlobalRanking.from_dict(planned["ranking"])
@@ -258,20 +432,21 @@ class GlobalRankingPruning(pl.Callback):
         }
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
-        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
-        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
-
-        def preview(pruned: nn.Module) -> nn.Module:
-            return reduce(lambda made, other: other.preview(made, self._example), others, pruned)
-
         return PruningProblem.of(
             network,
             self._example,
             rules=self.channels,
             limits=self.budget.limits(dense),
-            preview=preview,
+            preview=lambda pruned: self._preview(trainer, pruned),
             hardware=self.hardware,
+            dense_cost=dense,
         )
+
+    def _preview(self, trainer: pl.Trainer, pruned: nn.Module) -> nn.Module:
+        """What the Trainer's other compressing callbacks will make of ``pruned``."""
+        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
+        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
+        return reduce(lambda made, other: other.preview(made, self._example), others, pruned)
 
     def _known_dense(self, trainer: pl.Trainer, resources: list[Resource]) -> Cost | None:
         """The dense cost that a monitor of the same device has measured, so that all speak of one.
@@ -303,11 +478,39 @@ class GlobalRankingPruning(pl.Callback):
             search=collect_batches(searched, self.search.search_samples, to_device),
         )
 
-    def _require_finite(self, trainer: pl.Trainer, outputs: Any) -> None:
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor) and not bool(torch.isfinite(loss).all()):
+
+def _distillation(given: Distillation | str | None, *, is_classifier: bool) -> Distillation | None:
+    if isinstance(given, str):
+        if given != "auto":
             raise ValueError(
-                f"the training loss must stay finite, got {float(loss)} in epoch "
-                f"{trainer.current_epoch} (phase {self.phase}); lower the learning rate or prune "
-                "in more steps, and go on from the last checkpoint"
+                f"distillation must be a Distillation, 'auto' or None, got {given!r}; "
+                "None switches it off"
             )
+        return Distillation() if is_classifier else None
+    return given
+
+
+def _require_planned_for(**is_same: Any) -> None:
+    for name, same in is_same.items():
+        if not same:
+            raise ValueError(
+                f"{name} must be those that the checkpoint's pruning steps were planned for, got "
+                "others; resume with the same budget and schedule, or start a new run"
+            )
+
+
+def _metric(trainer: pl.Trainer, name: str) -> float:
+    metrics = trainer.callback_metrics
+    if name not in metrics:
+        raise ValueError(
+            f"metric must be one that the LightningModule logs in validation, got {name!r}; "
+            f"logged are {', '.join(sorted(metrics)) or 'none'}"
+        )
+    return float(metrics[name])
+
+
+def _count_steps_anew(trainer: pl.Trainer) -> None:
+    """A training step has another price from here on."""
+    for entry in callbacks_of(trainer):
+        if isinstance(entry, CostMonitor):
+            entry.meter.training.forget_shapes()

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+USUAL_MULTIPLE = 8
+"""Channels that the vector units of most processors take at once, or a part of them."""
+
 
 @dataclass(kw_only=True, slots=True)
 class ChannelRules:
@@ -11,18 +14,19 @@ class ChannelRules:
     Args:
         exclude: Names of modules whose channels all stay.
         multiple: Kept channels are a multiple of this where a group has more than that; vector
-            units run odd widths as slowly as the next even ones. 1 for no rounding.
+            units run odd widths as slowly as the next even ones. 1 for no rounding; ``None`` for
+            the steps of the device that its latency table shows, or 8 without one.
         min_keep_ratio: No group falls below this share of its channels. ``None`` takes half of the
             width ratio at which a uniformly narrower network would keep the budget: global
             rankings starve single layers at hard targets.
     """
 
     exclude: list[str] = field(default_factory=list)
-    multiple: int = 8
+    multiple: int | None = None
     min_keep_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if self.multiple < 1:
+        if self.multiple is not None and self.multiple < 1:
             raise ValueError(f"multiple must be >= 1, got {self.multiple}; use 1 for no rounding")
         if self.min_keep_ratio is not None and not 0 <= self.min_keep_ratio <= 1:
             raise ValueError(
@@ -30,9 +34,14 @@ class ChannelRules:
                 "leave it out to derive it from the budget"
             )
 
+    @property
+    def step(self) -> int:
+        """What kept channels are a multiple of, where no table says more."""
+        return USUAL_MULTIPLE if self.multiple is None else self.multiple
+
     def smallest(self, num_channels: int) -> int:
         """The fewest channels that a group of ``num_channels`` may ever keep."""
-        return min(self.multiple, num_channels)
+        return min(self.step, num_channels)
 
     def floor(self, num_channels: int, keep_ratio: float) -> int:
         """The fewest channels that a group keeps when ``keep_ratio`` of them are protected.
@@ -40,5 +49,5 @@ class ChannelRules:
         >>> ChannelRules(multiple=8).floor(64, 0.3)
         24
         """
-        wanted = math.ceil(num_channels * keep_ratio / self.multiple - 1e-9) * self.multiple
+        wanted = math.ceil(num_channels * keep_ratio / self.step - 1e-9) * self.step
         return min(num_channels, max(self.smallest(num_channels), wanted))

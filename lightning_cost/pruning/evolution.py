@@ -1,15 +1,17 @@
 """Regularised evolution over scales and shifts: tournaments, mutation, and the oldest leaves."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lightning_cost.pruning.candidate import Candidate, deviations
+from lightning_cost.pruning.ledger import Ledger, Outcome
+from lightning_cost.pruning.saliency import COMBINATIONS, SALIENCIES
 
+OPTIMIZERS = ("evolution", "cmaes")
 _MAX_REPEATS = 50
 
 
@@ -18,29 +20,46 @@ class EvolutionSearch:
     """How much is searched, and how.
 
     Args:
+        optimizer: What proposes candidates: ``"evolution"``, or ``"cmaes"``, which needs the
+            package of that name.
         num_candidates: Candidates in all, the plain rankings included.
         population_size: Candidates that are alive at a time.
         tournament_size: Candidates drawn, with replacement, of which the best has the offspring.
         mutation_ratio: Share of the groups that a mutation changes.
         initial_noise: Spread of log α, and of κ in standard deviations of the group's scores, at
             the start; it falls to a tenth at the end.
+        saliencies: What channels are scored by, see ``group_saliency``. The rankings by each of
+            them, as ranks in the group, divided by the group's mean, and raw, are the first
+            candidates.
+        combine: How the scores of coupled layers become one, ``"sum"`` or ``"mean"``.
+        num_parallel: Candidates that are asked for at a time, for the ranks to divide. What is
+            found depends on it, and not on the number of ranks.
+        tune_steps: SGD steps that a candidate is trained before it is judged.
+        glance_ratio: Share of the search samples after which a candidate is rejected that is
+            worse than what is alive; 0 judges each on all of them.
         calibration_samples: Training samples that batch norms are recalibrated on.
         search_samples: Held-out samples that a candidate is judged by.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or a name unknown.
     """
 
+    optimizer: str = "evolution"
     num_candidates: int = 100
     population_size: int = 24
     tournament_size: int = 6
     mutation_ratio: float = 0.2
     initial_noise: float = 0.5
+    saliencies: list[str] = field(default_factory=lambda: ["l2"])
+    combine: str = "sum"
+    num_parallel: int = 4
+    tune_steps: int = 0
+    glance_ratio: float = 0.25
     calibration_samples: int = 1024
     search_samples: int = 1024
 
     def __post_init__(self) -> None:
-        counts = ("num_candidates", "population_size", "tournament_size")
+        counts = ("num_candidates", "population_size", "tournament_size", "num_parallel")
         for name in (*counts, "calibration_samples", "search_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -57,10 +76,37 @@ class EvolutionSearch:
                 f"initial_noise must be > 0, got {self.initial_noise}; "
                 "use num_candidates to search less"
             )
+        if self.tune_steps < 0:
+            raise ValueError(
+                f"tune_steps must be >= 0, got {self.tune_steps}; 0 judges right after the cut"
+            )
+        if not 0 <= self.glance_ratio < 1:
+            raise ValueError(
+                f"glance_ratio must lie in [0, 1), got {self.glance_ratio}; "
+                "0 judges every candidate on all samples"
+            )
+        if not self.saliencies or len(set(self.saliencies)) < len(self.saliencies):
+            raise ValueError(
+                f"saliencies must name one or more, each once, got {list(self.saliencies)}; "
+                "leave them out for the usual ones"
+            )
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("combine", COMBINATIONS),
+            ("saliencies", SALIENCIES),
+        ):
+            given = getattr(self, name)
+            unknown = [each for each in ([given] if isinstance(given, str) else given)]
+            unknown = [each for each in unknown if each not in known]
+            if unknown:
+                raise ValueError(
+                    f"{name} must be of {', '.join(known)}, got {unknown[0]!r}; "
+                    "see EvolutionSearch for what they mean"
+                )
 
 
 class RankingEvolution:
-    """Asks for the fitness of one candidate at a time; lower is better.
+    """Asks for the fitness of candidates, and lets the fit ones have offspring.
 
     Plain rankings by every saliency come first, so that the winner is never worse than the best
     of those that ``num_candidates`` leaves room for. A candidate that makes the same network as an
@@ -79,7 +125,7 @@ class RankingEvolution:
         ... )
         >>> while (candidate := search.ask()) is not None:
         ...     search.tell(candidate, abs(candidate.alpha[0] - 2))
-        >>> search.num_told
+        >>> search.ledger.num_told
         3
 
     Reference:
@@ -92,87 +138,37 @@ class RankingEvolution:
         settings: EvolutionSearch,
         bases: Mapping[str, Mapping[str, Tensor]],
         generator: torch.Generator,
-        outcome: Callable[[Candidate], Hashable] | None = None,
+        outcome: Outcome | None = None,
     ) -> None:
         self._settings = settings
-        self._bases = tuple(bases)
         self._num_groups = len(next(iter(bases.values())))
+        self.ledger = Ledger(tuple(bases), self._num_groups, outcome)
         self._deviations = deviations(bases)
         self._generator = generator
-        self._outcome: Callable[[Candidate], Hashable] = outcome or (lambda candidate: candidate)
-        self._told: list[tuple[Candidate, float]] = []
-        self._fitness: dict[Hashable, float] = {}
         self._population: list[tuple[Candidate, float]] = []
 
-    @property
-    def num_told(self) -> int:
-        """Candidates whose fitness was computed."""
-        return len(self._told)
-
-    @property
-    def best(self) -> tuple[Candidate, float]:
-        """The fittest candidate so far, the earliest of equals, and its fitness.
-
-        Raises:
-            ValueError: If no candidate has been told of.
-        """
-        if not self._told:
-            raise ValueError("best needs one candidate told of, got none; ask and tell first")
-        return min(self._told, key=lambda told: told[1])
-
-    @property
-    def plain(self) -> dict[str, float]:
-        """Fitness of the plain rankings, by saliency."""
-        known = {
-            base: self._fitness.get(self._outcome(Candidate.identity(base, self._num_groups)))
-            for base in self._bases
-        }
-        return {base: fitness for base, fitness in known.items() if fitness is not None}
-
     def ask(self) -> Candidate | None:
-        """The next candidate to judge, or ``None`` when the search is over.
+        """The next candidate to judge, or ``None`` if there is none for now.
 
-        It is over after ``num_candidates``, or when mutations make nothing new any more.
+        There is none after ``num_candidates``, or when mutations make nothing new any more.
         """
-        if len(self._told) >= self._settings.num_candidates:
+        if self.ledger.num_asked >= self._settings.num_candidates:
             return None
-        for base in self._bases:
-            candidate = Candidate.identity(base, self._num_groups)
-            if self._outcome(candidate) not in self._fitness:
-                return candidate
-        for _ in range(_MAX_REPEATS):
+        plain = self.ledger.next_plain()
+        if plain is not None:
+            return self.ledger.ask(plain)
+        for _ in range(_MAX_REPEATS if self._population else 0):
             candidate = self._offspring()
-            known = self._fitness.get(self._outcome(candidate))
-            if known is None:
-                return candidate
-            self._admit(candidate, known)
+            known = self.ledger.fitness_of(candidate)
+            if known is not None:
+                self._admit(candidate, known)
+            elif self.ledger.is_new(candidate):
+                return self.ledger.ask(candidate)
         return None
 
-    def tell(self, candidate: Candidate, fitness: float) -> None:
+    def tell(self, candidate: Candidate, fitness: float, *, is_rejected: bool = False) -> None:
         """Record the fitness of a candidate; NaN counts as infinitely bad."""
-        fitness = math.inf if math.isnan(fitness) else fitness
-        self._told.append((candidate, fitness))
-        self._fitness[self._outcome(candidate)] = fitness
-        self._admit(candidate, fitness)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on, as plain data and one tensor."""
-        return {
-            "told": [(candidate.to_dict(), fitness) for candidate, fitness in self._told],
-            "population": [
-                (candidate.to_dict(), fitness) for candidate, fitness in self._population
-            ],
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state`` was taken."""
-        self._told = [(Candidate.from_dict(data), fitness) for data, fitness in state["told"]]
-        self._fitness = {self._outcome(candidate): fitness for candidate, fitness in self._told}
-        self._population = [
-            (Candidate.from_dict(data), fitness) for data, fitness in state["population"]
-        ]
-        self._generator.set_state(state["generator"])
+        self._admit(candidate, self.ledger.tell(candidate, fitness, is_rejected=is_rejected))
 
     def _admit(self, candidate: Candidate, fitness: float) -> None:
         self._population.append((candidate, fitness))
@@ -192,5 +188,5 @@ class RankingEvolution:
         return Candidate(base=parent.base, alpha=tuple(alpha), kappa=tuple(kappa))
 
     def _step(self) -> float:
-        progress = len(self._told) / self._settings.num_candidates
+        progress = self.ledger.num_told / self._settings.num_candidates
         return self._settings.initial_noise * (1 - 0.9 * progress)

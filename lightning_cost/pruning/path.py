@@ -48,7 +48,11 @@ class RemovalPath:
 
     def plan_at(self, position: int) -> Plan:
         """Which channels stay at a position."""
-        counts = zip(self.names, self.widths[position].tolist(), strict=True)
+        return self.plan_of(self.widths[position])
+
+    def plan_of(self, widths: npt.NDArray[np.int64]) -> Plan:
+        """Which channels stay where groups keep ``widths`` [num_groups]: the last to go."""
+        counts = zip(self.names, widths.tolist(), strict=True)
         return Plan(
             kept={
                 name: tuple(sorted(self.order[name][len(self.order[name]) - count :]))
@@ -56,6 +60,18 @@ class RemovalPath:
             },
             num_channels={name: len(self.order[name]) for name in self.names},
         )
+
+    def ending_at(self, widths: npt.NDArray[np.int64]) -> "RemovalPath":
+        """The path to ``widths`` [num_groups]: no network on it has less of any group.
+
+        Args:
+            widths: At least as wide, in every group, as some position.
+        """
+        is_larger = (np.maximum(self.widths, widths) != widths).any(axis=1)
+        rows = np.concatenate([np.maximum(self.widths, widths)[is_larger], widths[None]])
+        is_new = np.ones(len(rows), dtype=bool)
+        is_new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+        return RemovalPath(names=self.names, order=self.order, widths=rows[is_new])
 
     def first_within(self, pricer: PricesWidths, limits: Mapping[Resource, float]) -> int | None:
         """The position of the largest network that keeps every limit; ``None`` if none does.

@@ -52,6 +52,7 @@ class WidthPredictor:
         hardware: The target device.
         table: Its latency table, for a local device.
         preview: Brings a copy of a network to the structure that will be deployed, quantised say.
+        is_judged: Whether the error of a table's predictions is worked out, which takes longer.
 
     Raises:
         ValueError: If the table lacks a layer of the network, holds too few networks, or is of
@@ -67,6 +68,7 @@ class WidthPredictor:
         hardware: Hardware,
         table: LatencyTable | None = None,
         preview: Preview | None = None,
+        is_judged: bool = True,
     ) -> None:
         self._hardware = hardware
         self._axes = AxisSizes.from_grouping(grouping)
@@ -78,7 +80,9 @@ class WidthPredictor:
         self._latency = None
         if table is not None:
             _require_fit(table, hardware)
-            self._latency = LatencyPredictor.from_table(table, family.graph.layers)
+            self._latency = LatencyPredictor.from_table(
+                table, family.graph.layers, is_judged=is_judged
+            )
 
     def predict(self, widths: npt.NDArray[np.int64]) -> Mapping[Resource, Prediction]:
         """Costs of widths [N, num_groups]; resources that cannot be priced are absent."""

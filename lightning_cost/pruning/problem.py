@@ -1,24 +1,39 @@
 """One network to be pruned: its groups, its prices, and what its cuts cost once deployed."""
 
 import copy
+import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
-from lightning_cost.cost.measurement import Cost, Measurement
+from lightning_cost.cost.forward import with_batch_size
+from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.tables.latency_table import LatencyTable
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.channels import ChannelRules
+from lightning_cost.pruning.device_meter import DeviceMeter
+from lightning_cost.pruning.estimate import Estimate, Widths, device_estimate
 from lightning_cost.pruning.grouping import Grouping
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.path import RemovalPath, uniform_ratio_within
 from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.prediction import WidthPredictor
 from lightning_cost.pruning.pricing import Preview, WidthPricer
 from lightning_cost.pruning.surgery import operated, removal
-from lightning_cost.pruning.target import MARGIN, Target, largest_within
+from lightning_cost.pruning.table import read_table, steps_of
+from lightning_cost.pruning.target import within_limits
+
+NUM_READINGS = 3
+"""Readings of the smallest network, which say whether limits can be kept at all."""
+NOISE = 0.02
+"""Share of a measured limit that it must leave free: more readings may turn out as much higher."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +49,8 @@ class PruningProblem:
         limits: On the deployed network.
         preview: What later callbacks make of the network.
         hardware: The device that uncounted resources are measured on.
+        dense_cost: Of ``network``, as percentages in the budget were resolved by.
+        table: The device's latency table, where it has one.
     """
 
     network: nn.Module
@@ -44,6 +61,8 @@ class PruningProblem:
     limits: Mapping[Resource, float]
     preview: Preview
     hardware: Hardware | None
+    dense_cost: Cost = field(default_factory=dict)
+    table: LatencyTable | None = None
 
     @classmethod
     def of(
@@ -55,12 +74,15 @@ class PruningProblem:
         limits: Mapping[Resource, float],
         preview: Preview,
         hardware: Hardware | None,
+        dense_cost: Cost | None = None,
     ) -> "PruningProblem":
-        """Trace ``network`` and price its widths.
+        """Trace ``network``, price its widths, and read the latency table of ``hardware``.
 
         Raises:
             UntraceableNetworkError: If its channels cannot be followed; names the module.
-            ValueError: If there is no channel that may go; names what is left alone, and why.
+            ValueError: If there is no channel that may go; names what is left alone, and why. If
+                the latency table is damaged or of another setting.
+            FileNotFoundError: If there is no such table.
         """
         grouping = channel_groups(network, example, exclude=rules.exclude)
         if not grouping.groups:
@@ -71,6 +93,9 @@ class PruningProblem:
                 "leave pruning out"
             )
         pricer = WidthPricer.from_network(network, example, grouping, preview)
+        table = read_table(hardware)
+        if table is not None and rules.multiple is None:
+            rules = replace(rules, multiple=steps_of(table, grouping))
         return cls(
             network=network,
             example=example,
@@ -80,6 +105,8 @@ class PruningProblem:
             limits=limits,
             preview=preview,
             hardware=hardware,
+            dense_cost=dense_cost or {},
+            table=table,
         )
 
     @property
@@ -94,12 +121,8 @@ class PruningProblem:
 
     def cost_of(self, plan: Plan) -> Cost:
         """What the network costs after ``plan``, deployed, on the limited resources."""
-        pruned = operated(self.network, removal(self.grouping, plan))
         return measure(
-            self.preview(copy.deepcopy(pruned)),
-            self.example,
-            hardware=self.hardware,
-            resources=list(self.limits),
+            self._built(plan), self.example, hardware=self.hardware, resources=list(self.limits)
         )
 
     def smallest(self) -> Plan:
@@ -114,15 +137,16 @@ class PruningProblem:
         """Refuse limits that no plan can keep.
 
         Raises:
-            ValueError: Names each such resource, its limit and the nearest reachable value.
+            ValueError: Names each such resource, its limit and the nearest reachable value. Or if
+                the latency table lacks a layer of the network.
         """
-        cost = self.cost_of(self.smallest())
-        # measured limits need the same margin here as in the search for the target
-        needed = {
-            resource: _pessimistic(cost[resource])
-            / (1 - MARGIN * (resource in self.measured_limits))
-            for resource in self.limits
-        }
+        if self.table is not None and self.measured_limits:
+            self._predictor()  # refuses a table that lacks a layer
+        smallest = self.smallest()
+        counted = self.pricer.price_plan(smallest)
+        needed = {resource: counted[resource] for resource in self.counted_limits}
+        margin = NOISE if self.hardware is not None and self.hardware.is_local else 0.0
+        needed |= {r: value * (1 + margin) for r, value in self._typical(smallest).items()}
         over = [
             f"{resource} <= {limit:g} {resource.unit} (nearest reachable: "
             f"{needed[resource]:g} {resource.unit})"
@@ -132,7 +156,7 @@ class PruningProblem:
         if over:
             raise ValueError(
                 f"budget must be reachable by removing channels, got {'; '.join(over)} with "
-                f"at least {self.rules.multiple} channels left in each group; raise the limit, "
+                f"at least {self.rules.step} channels left in each group; raise the limit, "
                 "lower channels.multiple, or start from a smaller network"
             )
 
@@ -150,18 +174,23 @@ class PruningProblem:
         totals = self.grouping.num_channels
         return {name: self.rules.floor(total, ratio) for name, total in totals.items()}
 
-    def target_on(self, path: RemovalPath) -> Target | None:
-        """The largest network on ``path`` that keeps every limit, ``None`` if none does."""
-        first = path.first_within(self.pricer, self.counted_limits)
-        if first is None:
-            return None
+    def path_to_target(self, path: RemovalPath) -> RemovalPath | None:
+        """``path`` up to the network that fills the tightest limit; ``None`` if all are over one.
 
-        def measured(position: int) -> dict[Resource, float]:
-            cost = self.cost_of(path.plan_at(position))
-            return {resource: _pessimistic(cost[resource]) for resource in self.measured_limits}
-
-        sizes = self.macs_along(path)
-        return largest_within(sizes, first, measured, self.measured_limits)
+        That network is not always one of ``path``: where the next larger one is over a limit and
+        the next smaller one leaves much of it unused, single groups are made wider.
+        """
+        measured = self.measured_limits
+        with self._meter() as meter:
+            target = within_limits(
+                path,
+                self._is_within,
+                limits=measured,
+                estimate=self._estimate(),
+                read=lambda widths: self._read(meter, path.plan_of(widths)),
+                is_noisy=meter is not None and meter.is_noisy,
+            )
+        return None if target is None else path.ending_at(target.widths)
 
     def macs_along(self, path: RemovalPath) -> list[float]:
         """MACs of each network on ``path``."""
@@ -187,10 +216,72 @@ class PruningProblem:
         ratio = uniform_ratio_within(self.grouping.num_channels, self.pricer, limits)
         return 0.0 if ratio is None else ratio
 
-    def _dense_widths(self) -> Any:
+    def _dense_widths(self) -> Widths:
         return self.pricer.widths_of(Plan.dense(self.grouping))
 
+    def _is_within(self, widths: Widths) -> npt.NDArray[np.bool_]:
+        """Which of widths [N, num_groups] keep the counted limits."""
+        costs = self.pricer.price(widths)
+        is_kept = np.ones(len(widths), dtype=bool)
+        for resource, limit in self.counted_limits.items():
+            is_kept &= costs[resource] <= limit
+        return is_kept
 
-def _pessimistic(measurement: Measurement) -> float:
-    """About the upper quartile of what was measured: a later median should not lie above it."""
-    return measurement.value + (measurement.spread or 0.0) / 2
+    def _estimate(self) -> Estimate:
+        """What the device is expected to measure."""
+        if not self.measured_limits:
+            return lambda widths: {}
+        dense = {r: measurement.value for r, measurement in self.dense_cost.items()}
+        return device_estimate(
+            self._predictor(),
+            self.pricer,
+            self._dense_widths(),
+            dense={r: dense.get(r, limit) for r, limit in self.measured_limits.items()},
+        )
+
+    def _predictor(self) -> WidthPredictor | None:
+        """By latency table here, by its models on a described device; else there is none."""
+        if self.hardware is None or (self.hardware.is_local and self.table is None):
+            return None
+        try:
+            return WidthPredictor(
+                self.network,
+                with_batch_size(self.example, self.hardware.batch_size),
+                self.grouping,
+                hardware=self.hardware,
+                table=self.table,
+                preview=self.preview,
+                is_judged=False,
+            )
+        except ValueError:
+            if self.table is not None:
+                raise
+            return None  # a network that is not described by its widths is priced when it is built
+
+    def _built(self, plan: Plan) -> nn.Module:
+        """The network after ``plan``, of the structure that will be deployed."""
+        pruned = operated(self.network, removal(self.grouping, plan))
+        return self.preview(copy.deepcopy(pruned))
+
+    def _meter(self) -> DeviceMeter | nullcontext[None]:
+        if self.hardware is None or all(r.is_counted for r in self.measured_limits):
+            return nullcontext()
+        return DeviceMeter(
+            self.network, self.example, self.hardware, self.dense_cost.get(Resource.latency_ms)
+        )
+
+    def _read(self, meter: DeviceMeter | None, plan: Plan) -> dict[Resource, float]:
+        """What is measured of the network after ``plan``, read once."""
+        network = self._built(plan)
+        counted = [resource for resource in self.measured_limits if resource.is_counted]
+        cost = measure(network, self.example, resources=counted) if counted else {}
+        if meter is not None:
+            cost |= meter.read(str(plan.widths), network)
+        return {resource: cost[resource].value for resource in self.measured_limits}
+
+    def _typical(self, plan: Plan) -> dict[Resource, float]:
+        """The medians of a few readings of what is measured of the network after ``plan``."""
+        with self._meter() as meter:
+            num_readings = NUM_READINGS if meter is not None and meter.is_noisy else 1
+            readings = [self._read(meter, plan) for _ in range(num_readings)]
+        return {r: statistics.median(reading[r] for reading in readings) for r in readings[0]}

@@ -1,4 +1,4 @@
-"""Raw scores of channels, from the weights that produce them."""
+"""Raw scores of channels, from the layers that produce them."""
 
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_cost.pruning.grouping import Grouping, Member
 from lightning_cost.pruning.layers import axes_of
 
-SaliencyKind: TypeAlias = Literal["l2", "l1", "bn_scale"]
+SALIENCIES = ("l2", "l1", "bn_scale", "taylor", "fpgm")
+COMBINATIONS = ("sum", "mean")
+SaliencyKind: TypeAlias = Literal["l2", "l1", "bn_scale", "taylor", "fpgm"]
 Saliency: TypeAlias = dict[str, Tensor]
 """Scores [num_channels] of the channels of each group, on the CPU."""
 
@@ -21,6 +23,8 @@ def group_saliency(
     grouping: Grouping,
     kind: SaliencyKind = "l2",
     combine: Literal["sum", "mean"] = "sum",
+    *,
+    importance: Mapping[str, Tensor] | None = None,
 ) -> Saliency:
     """Score every channel by the layers that produce it.
 
@@ -28,23 +32,33 @@ def group_saliency(
         network: The dense network.
         grouping: Its channel groups.
         kind: ``"l2"``: squared L2 norm of the filter, depthwise filters included; ``"l1"``: its
-            sum of magnitudes; ``"bn_scale"``: magnitude of batch norm's scale.
+            sum of magnitudes; ``"bn_scale"``: magnitude of batch norm's scale; ``"taylor"``: the
+            filter's sum of ``importance``; ``"fpgm"``: the sum of its distances to the layer's
+            other filters, which is least for the one that they can best replace.
         combine: How the scores of a group's producers become one.
+        importance: Of each weight by name, as ``weight_importance`` gives it; for ``"taylor"``.
 
     Returns:
         Scores [num_channels] in double precision by group name.
 
     Raises:
-        ValueError: If a group has nothing of this kind to score, or a score is not finite.
+        ValueError: If a group has nothing of this kind to score, a score is not finite, or
+            ``importance`` is missing.
 
     Reference:
-        Chin et al., "Towards Efficient Model Compression via Learned Global Ranking", 2020,
-        section 3: the squared L2 norm, summed over coupled filters.
+        ``"l2"``: Chin et al., "Towards Efficient Model Compression via Learned Global Ranking",
+        2020, section 3, summed over coupled filters. ``"fpgm"``: He et al., "Filter Pruning via
+        Geometric Median for Deep Convolutional Neural Networks Acceleration", 2019, equation 7.
     """
+    if kind == "taylor" and importance is None:
+        raise ValueError(
+            "importance must be given for kind='taylor', got none; take weight_importance of some "
+            "batches, or use kind='l2'"
+        )
     saliency = {}
     for group in grouping.groups:
         scores = [
-            _member_scores(network.get_submodule(member.module), member, kind)
+            _member_scores(network.get_submodule(member.module), member, kind, importance or {})
             for member in group.members
             if member.axis == "out" and _is_scored(network.get_submodule(member.module), kind)
         ]
@@ -93,10 +107,21 @@ def _is_scored(layer: nn.Module, kind: SaliencyKind) -> bool:
     return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
 
 
-def _member_scores(layer: nn.Module, member: Member, kind: SaliencyKind) -> Tensor:
+def _member_scores(
+    layer: nn.Module, member: Member, kind: SaliencyKind, importance: Mapping[str, Tensor]
+) -> Tensor:
     """Scores [num_channels] of one layer; several positions of a channel add up."""
     weight = layer.get_parameter("weight").detach().cpu().float()
+    if kind == "taylor":
+        weight = importance[f"{member.module}.weight"].cpu().float()
     by_position = weight.movedim(axes_of(layer)["out"].tensors["weight"], 0)
-    by_position = by_position.reshape(len(by_position), -1)
-    scores = by_position.square() if kind == "l2" else by_position.abs()
-    return scores.sum(dim=1).double()[torch.tensor(member.index)].sum(dim=1)
+    filters = by_position.reshape(len(by_position), -1)[torch.tensor(member.index)].flatten(1)
+    if kind == "fpgm":
+        # not by a matrix product, which loses the small distances
+        distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.double().sum(dim=1)
+    if kind == "l2":
+        filters = filters.square()
+    elif kind != "taylor":
+        filters = filters.abs()
+    return filters.double().sum(dim=1)

@@ -1,45 +1,34 @@
-"""The search for the ranking: candidates are cut, recalibrated and judged, the best one wins."""
+"""The search for the ranking: candidates are cut, put in order and judged; the best one wins."""
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from lightning_cost.cost.measurement import Cost
-from lightning_cost.cost.resource import Resource
-from lightning_cost.network.batch import num_samples_of
-from lightning_cost.pruning.batches import BatchLoss
+from lightning_cost.pruning.bases import saliency_bases
+from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.candidate import Candidate
+from lightning_cost.pruning.covariance import RankingCovariance
 from lightning_cost.pruning.evolution import EvolutionSearch, RankingEvolution
-from lightning_cost.pruning.fitness import candidate_loss
-from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.fitness import CutJudge, Judge
+from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.judges import Judges
+from lightning_cost.pruning.ledger import RankingOptimizer
+from lightning_cost.pruning.panel import CandidatePlans, Panel, Trial
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.saliency import Saliency, group_saliency, normalised, quantiles
-from lightning_cost.pruning.surgery import removal
+from lightning_cost.pruning.search_memory import SearchMemory, fingerprint
 
 HARDEST_JUDGED_RATIO = 0.5
 """Below this share of the MACs a network without training is near chance and tells nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchData:
-    """What candidates are judged on.
-
-    Args:
-        calibration: Training batches for batch-norm statistics.
-        search: Batches for the loss; held out of training where possible.
-    """
-
-    calibration: list[Any]
-    search: list[Any]
-
-    @property
-    def num_samples(self) -> int:
-        """Samples that judging one network takes through it."""
-        return sum(num_samples_of(batch) for batch in (*self.calibration, *self.search))
+_OPTIMIZERS: Mapping[str, Callable[..., RankingOptimizer]] = {
+    "evolution": RankingEvolution,
+    "cmaes": RankingCovariance,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +39,17 @@ class LearnedRanking:
         ranking: Its ranking.
         fitness: Its mean loss over the judged cuts; lower is better.
         plain: The same of the plain rankings, by name.
-        flops: What the search computed.
+        flops: What the search computed; nothing for what it remembered.
+        num_recalled: Candidates that it remembered.
+        trials: All candidates, in order.
     """
 
     ranking: GlobalRanking
     fitness: float
     plain: Mapping[str, float]
     flops: float
+    num_recalled: int
+    trials: tuple[Trial, ...]
 
 
 def learn_ranking(
@@ -68,13 +61,15 @@ def learn_ranking(
     dense_cost: Cost,
     generator: torch.Generator,
     may_go_on: Callable[[float], bool] = lambda flops: True,
+    judges: Judges | None = None,
+    memory: SearchMemory | None = None,
 ) -> LearnedRanking:
     """Learn one ranking of all channels of ``problem.network``.
 
     Candidates start from saliencies that can be compared between groups: ranks within the group
-    (uniform width), squared norms divided by their group's mean, and the raw squared norm, which
-    is LeGR's identity. Each is judged by its loss after milder cuts than the target, along the
-    path to it: near the target an untrained network says nothing.
+    (uniform width), scores divided by their group's mean, and the raw scores, which are LeGR's
+    identity. Each is judged by its loss after milder cuts than the target, along the path to it:
+    near the target an untrained network says nothing.
 
     Args:
         problem: What is pruned, and the limits.
@@ -83,50 +78,51 @@ def learn_ranking(
         loss: Mean loss of a network on a batch.
         dense_cost: What percentages are of.
         generator: Of the candidates.
-        may_go_on: Told after each candidate what FLOPs the search has used; says whether to judge
-            another one.
+        may_go_on: Told after each few candidates what FLOPs the search has used; says whether to
+            judge more.
+        judges: Judge on all ranks; by default on this one alone, by :func:`usual_judge`.
+        memory: Knows what an earlier search has judged.
 
     Returns:
-        The fittest ranking; never worse on ``data.search`` than the best plain one.
+        The fittest ranking; never worse on ``data.search`` than the best plain one. It depends on
+        what is passed, and neither on the ranks nor on what ``memory`` knows.
+
+    Raises:
+        ValueError: If no candidate has a finite loss; if a group has nothing that one of the
+            saliencies scores.
     """
-    bases = _bases(problem)
-    floors = problem.floors(dense_cost)
+    memory = memory or SearchMemory()
+    if judges is None:
+        judges = Judges()
+        usual = usual_judge(problem.network, problem.grouping, data, loss, settings)
+        judges.appoint(lambda _: usual, None)
+    bases, flops = saliency_bases(problem, settings, data, loss)
     ratios = judged_ratios(problem.macs_ratio(dense_cost))
-    judged: dict[Hashable, float] = {}
-    flops = 0.0
-
-    def plans_of(candidate: Candidate) -> list[Plan]:
-        path = candidate.ranking(bases).path(floors, problem.rules.multiple)
-        macs = problem.macs_along(path)
-        limits = ({Resource.macs: ratio * macs[0]} for ratio in ratios)
-        positions = (path.first_within(problem.pricer, limit) for limit in limits)
-        return [path.plan_at(len(path) - 1 if p is None else p) for p in positions]
-
-    def outcome(candidate: Candidate) -> Hashable:
-        return tuple(_key(plan) for plan in plans_of(candidate))
-
-    def loss_after(plan: Plan) -> float:
-        nonlocal flops
-        if _key(plan) not in judged:
-            change = removal(problem.grouping, plan)
-            judged[_key(plan)] = candidate_loss(
-                problem.network, change, data.calibration, data.search, loss
-            )
-            flops += problem.pricer.price_plan(plan)[Resource.flops] * data.num_samples
-        return judged[_key(plan)]
-
-    evolution = RankingEvolution(settings, bases, generator, outcome)
+    plans = CandidatePlans(problem, bases, problem.floors(dense_cost), ratios)
+    optimizer = _OPTIMIZERS[settings.optimizer](settings, bases, generator, plans.outcome)
+    panel = Panel(settings, plans, judges, memory)
+    panel.spend(flops)
     with tqdm(total=settings.num_candidates, desc="ranking search", leave=False) as progress:
-        while (candidate := evolution.ask()) is not None:
-            losses = [loss_after(plan) for plan in plans_of(candidate)]
-            evolution.tell(candidate, sum(losses) / len(losses))
-            progress.update()
-            progress.set_postfix(best=f"{evolution.best[1]:.4f}")
-            if not may_go_on(flops):
+        while batch := _asked(optimizer, settings.num_parallel):
+            for candidate, trial in zip(batch, panel.judge(batch), strict=True):
+                optimizer.tell(candidate, trial.loss, is_rejected=trial.is_rejected)
+            progress.update(len(batch))
+            progress.set_postfix(best=f"{optimizer.ledger.best[1]:.4f}")
+            if not may_go_on(panel.new_flops):
                 break
-    best, fitness = evolution.best
+    best, fitness = optimizer.ledger.best
+    if not math.isfinite(fitness):
+        raise ValueError(
+            f"loss must be finite for one candidate or more, got none in {len(panel.trials)}; "
+            "look at the loss of the dense network on the data to search on"
+        )
     return LearnedRanking(
-        ranking=best.ranking(bases), fitness=fitness, plain=evolution.plain, flops=flops
+        ranking=best.ranking(bases),
+        fitness=fitness,
+        plain=optimizer.ledger.plain,
+        flops=panel.new_flops,
+        num_recalled=panel.num_recalled,
+        trials=tuple(panel.trials),
     )
 
 
@@ -140,10 +136,50 @@ def judged_ratios(target: float) -> list[float]:
     return [(1 + hardest) / 2, hardest]
 
 
-def _bases(problem: PruningProblem) -> dict[str, Saliency]:
-    norms = group_saliency(problem.network, problem.grouping, "l2")
-    return {"uniform": quantiles(norms), "l2_normalised": normalised(norms), "l2": norms}
+def usual_judge(
+    network: nn.Module,
+    grouping: Grouping,
+    data: SearchData,
+    loss: BatchLoss,
+    settings: EvolutionSearch,
+) -> Judge:
+    """The judge that ``settings`` describe; each rank makes its own."""
+    return CutJudge(
+        network,
+        grouping,
+        data,
+        loss,
+        tune_steps=settings.tune_steps,
+        glance_ratio=settings.glance_ratio,
+    )
 
 
-def _key(plan: Plan) -> Hashable:
-    return tuple(plan.kept.items())
+def search_fingerprint(
+    problem: PruningProblem,
+    settings: EvolutionSearch,
+    *,
+    data: SearchData,
+    loss: BatchLoss,
+    dense_cost: Cost,
+    generator: torch.Generator,
+) -> str:
+    """What says that two searches are the same: of the arguments of :func:`learn_ranking`."""
+    return fingerprint(
+        list(problem.network.state_dict()),
+        problem.network.state_dict(),
+        problem.grouping.to_dict(),
+        asdict(settings),
+        [getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")],
+        [problem.floors(dense_cost), judged_ratios(problem.macs_ratio(dense_cost))],
+        problem.rules.step,
+        generator.get_state(),
+        [data.calibration, data.search],
+    )
+
+
+def _asked(optimizer: RankingOptimizer, at_most: int) -> list[Candidate]:
+    """The next candidates, as many as there are before these are told of."""
+    batch: list[Candidate] = []
+    while len(batch) < at_most and (candidate := optimizer.ask()) is not None:
+        batch.append(candidate)
+    return batch

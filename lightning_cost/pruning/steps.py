@@ -16,20 +16,18 @@ def step_plans(
 ) -> list[Plan]:
     """What stays after each step; each plan keeps part of what the one before it keeps.
 
-    The last plan is the largest network on the ranking's path that keeps every limit. The steps
-    before it divide the MACs between it and the dense network as the schedule says. Where the
-    derived protection of narrow groups puts the budget out of reach, it is given up; a
-    ``min_keep_ratio`` that was given is not.
+    The last plan is the network on the ranking's path that keeps every limit and fills the
+    tightest one. The steps before it divide the MACs between it and the dense network as the
+    schedule says. Where the derived protection of narrow groups puts the budget out of reach, it is
+    given up; a ``min_keep_ratio`` that was given is not.
 
     Raises:
         ValueError: If no network on the path keeps the limits.
     """
-    multiple = problem.rules.multiple
     for floors in (problem.floors(dense_cost), problem.lowest_floors()):
-        path = ranking.path(floors, multiple)
-        target = problem.target_on(path)
-        if target is not None:
-            return _along(problem, path, target.position, schedule)
+        path = problem.path_to_target(ranking.path(floors, problem.rules.step))
+        if path is not None:
+            return _along(problem, path, schedule)
     raise ValueError(
         "budget must be reachable along the ranking, got no network on it that keeps "
         f"{', '.join(f'{r} <= {limit:g} {r.unit}' for r, limit in problem.limits.items())}; "
@@ -37,10 +35,9 @@ def step_plans(
     )
 
 
-def _along(
-    problem: PruningProblem, path: RemovalPath, last: int, schedule: PruningSchedule
-) -> list[Plan]:
-    macs = problem.macs_along(path)
+def _along(problem: PruningProblem, path: RemovalPath, schedule: PruningSchedule) -> list[Plan]:
+    """The plans of all steps to the last network of ``path``."""
+    macs, last = problem.macs_along(path), len(path) - 1
     plans = []
     for step in range(1, schedule.num_steps):
         wanted = macs[0] + schedule.fraction(step) * (macs[last] - macs[0])

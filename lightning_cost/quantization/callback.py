@@ -7,9 +7,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from typing_extensions import override
 
+from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
+from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.network.structural import (
@@ -111,7 +113,9 @@ class QuantizationAwareTraining(pl.Callback):
             return
         epochs_done = self._num_epochs_done + batch_idx / trainer.num_training_batches
         if epochs_done >= self.freeze_after * self.epochs:
-            freeze_observers(find_network(pl_module, self.network)[1])
+            _, network = find_network(pl_module, self.network)
+            for each in (network, *averaged_copies(trainer, network)):
+                freeze_observers(each)
             self._is_frozen = True
 
     @override
@@ -125,6 +129,7 @@ class QuantizationAwareTraining(pl.Callback):
     ) -> None:
         # not at the epoch's end: callbacks that ask there may stand before this one
         if self._is_begun and trainer.is_last_batch:
+            require_finite_loss(trainer, outputs, self.phase)
             self._num_epochs_done += 1
 
     @override
@@ -162,7 +167,8 @@ class QuantizationAwareTraining(pl.Callback):
         with uninterrupted():
             apply_during_fit(trainer, network, change)
             # a range to begin with; the training batches take over from the first step on
-            calibrate(network, [example])
+            for each in (network, *averaged_copies(trainer, network)):
+                calibrate(each, [example])
             self._is_begun = True
         rank_zero_info(
             f"quantisation ({self.scheme.name}): {len(change.sources)} layers, "

@@ -59,6 +59,8 @@ def compress_to(
                 search=settings.search,
                 channels=settings.channels,
                 network=network,
+                distillation=settings.distillation,
+                guard=settings.guard,
                 seed=seed,
             )
         )

@@ -6,8 +6,10 @@ from typing import Any
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.network.distillation import Distillation
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.evolution import EvolutionSearch
+from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
 
 
@@ -20,6 +22,10 @@ class CompressSettings:
         schedule: When they are removed; its warm-up is also the dense network's training.
         search: How the ranking of channels is learned.
         channels: Which channels may go, and in what steps.
+        distillation: How the dense network teaches the pruned one; ``None``: not at all.
+        metric: What the dense and the pruned network are compared by; better when larger.
+        max_drop: By how much pruning may lower it, in its own unit; ``None``: by any.
+        on_drop: ``"stop"``, ``"roll_back"`` or ``"go_on"``, see ``MetricGuard``.
         quantize: Name of the quantisation scheme, or ``None`` to stay in floating point.
         quantize_epochs: Length of quantisation-aware fine-tuning.
     """
@@ -28,6 +34,10 @@ class CompressSettings:
     schedule: PruningSchedule = field(default_factory=PruningSchedule)
     search: EvolutionSearch = field(default_factory=EvolutionSearch)
     channels: ChannelRules = field(default_factory=ChannelRules)
+    distillation: Distillation | None = field(default_factory=Distillation)
+    metric: str = "val/accuracy"
+    max_drop: float | None = None
+    on_drop: str = "roll_back"
     quantize: str | None = "int8"
     quantize_epochs: int = 2
 
@@ -37,11 +47,26 @@ class CompressSettings:
                 "compress must prune, quantize or both, got prune=false and quantize=null; "
                 "choose compress=prune, compress=quantize or compress=prune_quantize"
             )
+        _ = self.guard  # its words are checked here, not when the fit begins
+        if self.schedule.updates_per_step is not None or self.schedule.rewind != "none":
+            raise ValueError(
+                "schedule must leave updates_per_step and rewind alone here, where each phase has "
+                "its own epochs and its own arc of the learning rate, got updates_per_step="
+                f"{self.schedule.updates_per_step}, rewind={self.schedule.rewind}; set "
+                "epochs_per_step, which may be a fraction, and trainer.recover_learning_rate"
+            )
         if self.quantize_epochs < 1:
             raise ValueError(
                 f"quantize_epochs must be >= 1, got {self.quantize_epochs}; "
                 "set quantize=null to stay in floating point"
             )
+
+    @property
+    def guard(self) -> MetricGuard | None:
+        """What happens when the metric falls too far by pruning."""
+        if self.max_drop is None:
+            return None
+        return MetricGuard(metric=self.metric, max_drop=self.max_drop, on_drop=self.on_drop)
 
     @property
     def num_epochs(self) -> int:

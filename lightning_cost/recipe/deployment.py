@@ -1,7 +1,7 @@
 """From a trained network to a file that a runtime has run: export, parity, accuracy, latency."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ from lightning_cost.runtime.contract import (
     installed_runtimes,
     open_file,
 )
-from lightning_cost.runtime.latency import Latencies, measure_side_by_side
+from lightning_cost.runtime.latency import InTurn, Latencies, measure_side_by_side
+from lightning_cost.runtime.median import median_interval
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.parity import Parity, check_parity
 
@@ -47,6 +48,8 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
 
 
 PARITY_SAMPLES = 1024
+NUM_READINGS = 9
+"""How often the networks are loaded and timed where a limit depends on it; odd, for a median."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +150,40 @@ def latencies_of(
         num_threads=hardware.num_threads,
         precision=hardware.precision,
     )
+
+
+def settle(
+    latencies: Mapping[str, Latencies],
+    networks: Mapping[str, nn.Module],
+    example: Example,
+    hardware: Hardware,
+    runtimes: Mapping[str, str],
+) -> None:
+    """Put the medians of several more readings into ``latencies``, where a limit depends on them.
+
+    At each of them the networks are loaded anew and take turns, as when the pruned one was chosen.
+    One reading may be off by a percent or two, which decides whether a limit is kept.
+
+    Args:
+        latencies: As :func:`latencies_of` gave them; changed in place.
+        networks: Trained, by name.
+        example: What one forward pass takes.
+        hardware: This machine.
+        runtimes: What runs each of them.
+    """
+    example = with_batch_size(example, hardware.batch_size)
+    readings: dict[tuple[str, str], list[Measurement]] = {}
+    with InTurn(example, num_threads=hardware.num_threads, precision=hardware.precision) as turns:
+        for name, network in networks.items():
+            turns.add(name, deployed_copy(network, example))
+        for _ in range(NUM_READINGS):
+            for pair, found in turns.read(list(runtimes.items())).items():
+                if isinstance(found, Measurement):
+                    readings.setdefault(pair, []).append(found)
+    for (name, runtime), taken in readings.items():
+        values = [reading.value for reading in taken]
+        middle = sorted(taken, key=lambda reading: reading.value)[len(taken) // 2]
+        latencies[name].measured[runtime] = replace(middle, interval=median_interval(values))
 
 
 def fastest(found: Latencies) -> Measurement | None:

@@ -16,10 +16,14 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import AUTO
 from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import callbacks_of
+from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
@@ -33,6 +37,7 @@ from lightning_cost.recipe.deployment import (
     latencies_of,
     remark_on,
     require_file_runtime,
+    settle,
 )
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.run_dir import (
@@ -54,6 +59,7 @@ from lightning_cost.report.limits import broken_limits
 from lightning_cost.report.spend import spend_entries
 from lightning_cost.report.table import cost_table
 from lightning_cost.runtime.contract import get_runtime
+from lightning_cost.runtime.latency import Latencies
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 
 METRIC = "val/accuracy"
@@ -206,6 +212,10 @@ def _report(
     is_quantized = any(isinstance(c, PrepareQuantization) for c in lineage_of(network))
     latencies = latencies_of({"dense": dense, "final": network}, example, config.hardware)
     latency = as_delivered(latencies["final"], config.hardware)
+    base = monitor.dense or {}
+    if latency is not None and config.budget.needs_hardware:
+        base = _settled(config, latencies, {"dense": dense, "final": network}, example, base)
+        latency = as_delivered(latencies["final"], config.hardware)
     before = deliver(
         dense,
         run_dir / "dense.onnx",
@@ -240,7 +250,7 @@ def _report(
             data=facts,
             metric=METRIC,
             note=remark_on(latencies["final"], latency),
-            stop_reason=stopping.stop_reason,
+            stop_reason=_stop_reason(callbacks, stopping),
             artifacts={
                 "onnx": ONNX_NAME,
                 "checkpoint": FINAL_NAME,
@@ -260,7 +270,7 @@ def _report(
             widths=layer_widths(dense, network),
             bits=layer_bits(network),
         ),
-        limits=config.budget.limits(monitor.dense or before.cost),
+        limits=config.budget.limits(base or before.cost),
         history=monitor.history,
         spend=spend_entries(
             monitor.update_spend().to_dict(),
@@ -277,6 +287,43 @@ def _report(
         + [f"{name} (not in train_flops)" for name in monitor.meter.training.unsupported]
         + [f"{name} (not in eval_flops)" for name in monitor.meter.evaluation.unsupported],
     )
+
+
+def _stop_reason(callbacks: list[Callback], stopping: BudgetStopping) -> str | None:
+    """Why the fit ended, and what pruning left out or took back on the way."""
+    remarks = [
+        remark
+        for callback in callbacks
+        if isinstance(callback, GlobalRankingPruning)
+        for remark in callback.remarks
+    ]
+    reasons = [] if stopping.stop_reason is None else [stopping.stop_reason]
+    return "; ".join([*reasons, *remarks]) or None
+
+
+def _settled(
+    config: RunConfig,
+    latencies: dict[str, Latencies],
+    networks: dict[str, nn.Module],
+    example: torch.Tensor,
+    dense: Cost,
+) -> Cost:
+    """Settle what measured limits depend on, and give the dense cost that percentages are of.
+
+    Percentages are judged by ratios that were measured in turn: by how much the machine is slower
+    or faster now than when the run began has no part in them.
+    """
+    hardware = config.hardware
+    latency = as_delivered(latencies["final"], hardware)
+    before = dense.get(Resource.latency_ms) or fastest(latencies["dense"])
+    assert latency is not None
+    assert before is not None
+    runtimes = {"dense": str(before.runtime), "final": str(latency.runtime)}
+    settle(latencies, networks, example, hardware, runtimes)
+    now = latencies["dense"].measured.get(runtimes["dense"])
+    if now is None:
+        return dense
+    return dense | hardware.price(deployed_copy(networks["dense"], example), example, latency=now)
 
 
 def _as_dict(resolved: str) -> dict[str, Any]:

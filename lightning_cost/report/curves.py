@@ -33,7 +33,10 @@ def cost_curve(report: Report) -> Markup:
     chart = curve_chart(curves, bands=_bands(report, tints), x=_epochs(report), y=y, height=330)
     notes = [f"{name} is not drawn: {reason}." for name, reason in left_out.items()]
     aside = element("p", " ".join(notes), class_="aside") if notes else None
-    hint = "Share of the dense network's cost. Dotted level: the limit. Dashed curve: estimated."
+    hint = (
+        "Share of what the dense network cost when the fit began. Dotted level: the limit. "
+        "Dashed curve: estimated."
+    )
     key = _legend(curves, tints)
     return section("Cost over epochs", key, chart, aside, hint=hint)
 
@@ -82,7 +85,7 @@ def _resources(report: Report) -> tuple[list[str], dict[str, str]]:
     for name in wanted:
         limited = name in report["budget"]
         base = report["dense"]["cost"].get(name)
-        if name in seen and base and base["value"] > 0:
+        if name in seen and base and _base(report, name) > 0:
             if len(drawn) < _MAX_CURVES or limited:
                 drawn.append(name)
         elif limited:
@@ -92,7 +95,7 @@ def _resources(report: Report) -> tuple[list[str], dict[str, str]]:
 
 
 def _cost_curve(report: Report, name: str) -> Curve:
-    base = report["dense"]["cost"][name]["value"]
+    base = _base(report, name)
     values = [
         (float(row["epoch"]), row["cost"][name]) for row in report["history"] if name in row["cost"]
     ]
@@ -101,13 +104,21 @@ def _cost_curve(report: Report, name: str) -> Curve:
         share = measurement["value"] / base
         points += [(epoch, share), (epoch + 1, share)]
     limit = report["budget"].get(name)
+    # the limit is judged beside the dense network as it was measured at the end
+    ends_at = limit["dense"] if limit and limit["dense"] else base
     return Curve(
         name=f"{label(name)} {percent(points[-1][1])}",
         points=points,
         style=f"c{_PREFERRED.index(name) if name in _PREFERRED else 6}",
         is_dashed=any(value["method"] == "estimated" for _, value in values),
-        limit=limit["limit"] / base if limit else None,
+        limit=limit["limit"] / ends_at if limit else None,
     )
+
+
+def _base(report: Report, name: str) -> float:
+    """The dense network's cost as the epochs' were taken: when the fit began."""
+    first = report["phases"][0]["cost_before"].get(name) or report["dense"]["cost"][name]
+    return float(first["value"])
 
 
 def _epochs(report: Report) -> Axis:

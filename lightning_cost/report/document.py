@@ -85,6 +85,9 @@ def build_report(
     history: Sequence[Mapping[str, Any]],
     spend: Mapping[str, Mapping[str, Any]],
     training_limits: Mapping[str, float] | None = None,
+    base: Cost | None = None,
+    dense_in_fit: Cost | None = None,
+    pruning: Mapping[str, Any] | None = None,
     parity: Mapping[str, Any] | None = None,
     not_counted: Iterable[str] = (),
 ) -> dict[str, Any]:
@@ -101,6 +104,11 @@ def build_report(
             ``report.spend.spend_entries`` gives; a name left out is reported as not recorded.
         training_limits: The training budget: ``wall_clock_s``, ``flops``, ``energy_kwh``,
             ``usd`` or ``co2_kg``.
+        base: What percentages of the budget are of: the dense network on what the final one is
+            delivered for, measured beside it.
+        dense_in_fit: The dense network as ``history`` measured it, when the fit began; the cost of
+            ``dense`` where it is not given.
+        pruning: Which channels went, and why, as ``recipe.pruned`` gives it.
         parity: How the deployed network's outputs compare with PyTorch's.
         not_counted: What no number includes, beyond the ``unsupported`` of the costs.
 
@@ -126,10 +134,11 @@ def build_report(
             "data": {"name": None, "hash": None, "split_sizes": {}, **run.data},
             "metric": run.metric,
             **stages,
-            "budget": model_limits(limits, final.cost),
+            "budget": model_limits(limits, final.cost, base or dense.cost),
             "training_budget": training_limits_of(training_limits or {}, spent),
             "stop_reason": run.stop_reason,
-            "phases": phases_of(rows, stages["dense"]["cost"], run.metric),
+            "phases": phases_of(rows, cost_to_dict(dense_in_fit or dense.cost), run.metric),
+            "pruning": pruning,
             "spend": spent,
             "history": rows,
             "parity": parity,

@@ -20,19 +20,27 @@ def broken_limits(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def model_limits(limits: Mapping[Resource, float], cost: Cost) -> dict[str, Any]:
+def model_limits(
+    limits: Mapping[Resource, float], cost: Cost, base: Cost | None = None
+) -> dict[str, Any]:
     """Each limit of the model budget with the cost's value, headroom and verdict.
+
+    Args:
+        limits: The budget, in the resources' units.
+        cost: Of the network that is delivered.
+        base: What the dense network costs under the same conditions; percentages are of it.
 
     Raises:
         ValueError: If a limit is not finite and positive.
     """
     entries = {}
     for resource, limit in limits.items():
-        measured = cost.get(Resource(resource))
+        measured, dense = cost.get(Resource(resource)), (base or {}).get(Resource(resource))
         name, unit = Resource(resource).value, Resource(resource).unit
         entries[name] = _limit(
             limit,
             measured.value if measured else None,
+            dense=dense.value if dense else None,
             unit=unit,
             method=measured.method.value if measured else None,
             why_missing=f"the final network has no {name}: it could not be priced",
@@ -64,11 +72,17 @@ def training_limits_of(
 
 
 def _limit(
-    limit: float, value: float | None, *, unit: str, method: str | None, why_missing: str
+    limit: float,
+    value: float | None,
+    *,
+    unit: str,
+    method: str | None,
+    why_missing: str,
+    dense: float | None = None,
 ) -> dict[str, Any]:
     if not (math.isfinite(limit) and limit > 0):
         raise ValueError(f"a limit must be > 0 and finite, got {limit} {unit}; leave it out")
-    entry = {"limit": limit, "value": value, "unit": unit, "method": method}
+    entry = {"limit": limit, "value": value, "dense": dense, "unit": unit, "method": method}
     if value is None or not math.isfinite(value):
         nothing = {"value": None, "method": None, "headroom": None}
         return entry | nothing | {"kept": False, "reason": why_missing}

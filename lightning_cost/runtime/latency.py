@@ -15,7 +15,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.runtime.contract import DEPLOYABLE, get_runtime
 from lightning_cost.runtime.device import device_name, device_of, synchronize
 from lightning_cost.runtime.onnx_file import write_onnx
-from lightning_cost.runtime.session import FileRuntime, Runtime
+from lightning_cost.runtime.session import FileRuntime, Runtime, Session
 from lightning_cost.runtime.timing import Timing, TimingSettings, time_alternating, time_calls
 
 
@@ -157,30 +157,98 @@ def measure_side_by_side(
         precision: Floating-point type of the arithmetic.
         settings: How many calls to time, for each network on each runtime.
     """
-    device = device_of(example)
     found = {name: Latencies(measured={}, failures={}) for name in networks}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        calls: dict[tuple[str, str], Callable[[], object]] = {}
-        for index, (name, network) in enumerate(networks.items()):
-            file = folder / f"{index}.onnx"
-            for runtime in runtimes:
-                try:
-                    loader = _runtime_on(device, runtime, precision)
-                    if isinstance(loader, FileRuntime):
-                        if not file.exists():
-                            write_onnx(network, example, file)
-                        session = loader.open_for(file, example, num_threads=num_threads)
-                    else:
-                        session = loader.load(network, example, num_threads=num_threads)
-                    calls[name, runtime] = stack.enter_context(session).bind(example)
-                except ValueError as error:  # noqa: PERF203 (loading takes longer than the try)
-                    found[name].failures[runtime] = error
-        timings = time_alternating(
-            calls, settings=settings, synchronize=lambda: synchronize(device)
-        )
-    for (name, runtime), timing in timings.items():
-        found[name].measured[runtime] = _measurement(
-            timing, example, runtime=runtime, num_threads=num_threads, precision=precision
-        )
+    with InTurn(example, num_threads=num_threads, precision=precision, settings=settings) as turns:
+        for name, network in networks.items():
+            turns.add(name, network)
+        readings = turns.read([(name, runtime) for name in networks for runtime in runtimes])
+    for (name, runtime), reading in readings.items():
+        if isinstance(reading, Measurement):
+            found[name].measured[runtime] = reading
+        else:
+            found[name].failures[runtime] = reading
     return found
+
+
+class InTurn:
+    """Networks that are timed in turn as often as wanted, each time loaded anew.
+
+    Where a network comes to lie in memory makes it some tenths of a percent faster or slower for
+    as long as it is loaded: readings of several loads tell more than a longer one. Each network is
+    exported once, when it is first read. A context manager; it owns the files.
+
+    Args:
+        example: One batch, as each of the networks takes it.
+        num_threads: Threads for one forward pass.
+        precision: Floating-point type of the arithmetic.
+        settings: How many calls to time, for each network on each runtime, at each reading.
+    """
+
+    def __init__(
+        self,
+        example: Example,
+        *,
+        num_threads: int,
+        precision: str = "float32",
+        settings: TimingSettings | None = None,
+    ) -> None:
+        self._example = example
+        self._num_threads = num_threads
+        self._precision = precision
+        self._settings = settings
+        self._networks: dict[str, nn.Module] = {}
+        self._files: dict[str, Path] = {}
+        self._stack = ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+
+    def __enter__(self) -> "InTurn":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.close()
+
+    def add(self, name: str, network: nn.Module) -> None:
+        """Take in a network, as deployed, on the device of the example."""
+        self._networks[name] = network
+        self._files.setdefault(name, self._folder / f"{len(self._files)}.onnx")
+
+    def forget(self, name: str) -> None:
+        """Let go of a network; its file is kept, for when it is taken in again."""
+        del self._networks[name]
+
+    def read(
+        self, pairs: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Measurement | ValueError]:
+        """Latencies of pairs of a network's name and a runtime's, or why there is none."""
+        device = device_of(self._example)
+        found: dict[tuple[str, str], Measurement | ValueError] = {}
+        calls: dict[tuple[str, str], Callable[[], object]] = {}
+        with ExitStack() as stack:
+            for pair in pairs:
+                try:
+                    session = stack.enter_context(self._loaded(*pair))
+                    calls[pair] = session.bind(self._example)
+                except ValueError as error:  # noqa: PERF203 (loading takes longer than the try)
+                    found[pair] = error
+            timings = time_alternating(
+                calls, settings=self._settings, synchronize=lambda: synchronize(device)
+            )
+        for pair, timing in timings.items():
+            found[pair] = _measurement(
+                timing,
+                self._example,
+                runtime=pair[1],
+                num_threads=self._num_threads,
+                precision=self._precision,
+            )
+        return found
+
+    def _loaded(self, name: str, runtime: str) -> Session:
+        loader = _runtime_on(device_of(self._example), runtime, self._precision)
+        network = self._networks[name]
+        if not isinstance(loader, FileRuntime):
+            return loader.load(network, self._example, num_threads=self._num_threads)
+        file = self._files[name]
+        if not file.exists():
+            write_onnx(network, self._example, file)
+        return loader.open_for(file, self._example, num_threads=self._num_threads)

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import nn
 
@@ -46,13 +45,6 @@ def test_sharded_parameters_cannot():
     message = "strategy must keep whole parameters .* got FSDPStrategy; compress with"
     with pytest.raises(ValueError, match=message):
         require_changeable(trainer_like(FSDPStrategy()))
-
-
-@pytest.mark.parametrize("averaging", [WeightAveraging(), EMAWeightAveraging()])
-def test_averaged_weights_cannot(averaging):
-    message = f"callbacks must not average weights .* got {type(averaging).__name__}; average in"
-    with pytest.raises(ValueError, match=message):
-        require_changeable(trainer_like(single(), averaging))
 
 
 def test_optimizers_follow_a_change():

@@ -29,7 +29,7 @@ def test_what_is_switched_off_is_left_out(settings, compressing):
 
 def test_everything_is_passed_on():
     hardware, training = Hardware.load("raspberry_pi_4"), TrainingBudget(wall_clock_s="2h")
-    settings = CompressSettings(quantize_epochs=5)
+    settings = CompressSettings(quantize_epochs=5, distillation=None, max_drop=0.1)
     monitor, pruning, quantizing, stopping = compress_to(
         HALF,
         hardware=hardware,
@@ -46,6 +46,8 @@ def test_everything_is_passed_on():
     assert (pruning.schedule, pruning.search) == (settings.schedule, settings.search)
     assert pruning.channels is settings.channels
     assert pruning.seed == 7
+    assert pruning.distillation is None
+    assert pruning.guard == settings.guard
     assert quantizing.epochs == 5
     assert quantizing.start is None
     assert stopping.training is training

@@ -1,5 +1,6 @@
 import pytest
 
+from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.recipe.config import CompressSettings
 
@@ -17,6 +18,20 @@ SCHEDULE = PruningSchedule(warmup_epochs=3, num_steps=2, epochs_per_step=2, reco
 )
 def test_the_length_of_a_run(settings, expected):
     assert CompressSettings(schedule=SCHEDULE, **settings).num_epochs == expected
+
+
+def test_a_guard_only_where_a_drop_is_given():
+    assert CompressSettings().guard is None
+    guard = CompressSettings(max_drop=0.02, on_drop="stop").guard
+    assert guard == MetricGuard(metric="val/accuracy", max_drop=0.02, on_drop="stop")
+    with pytest.raises(ValueError, match="on_drop must be one of stop, roll_back, go_on, got 'x'"):
+        CompressSettings(max_drop=0.02, on_drop="x")
+
+
+@pytest.mark.parametrize("given", [{"rewind": "last"}, {"updates_per_step": 5}])
+def test_a_schedule_that_does_not_go_with_the_learning_rate(given):
+    with pytest.raises(ValueError, match="schedule must leave updates_per_step and rewind alone"):
+        CompressSettings(schedule=PruningSchedule(**given))
 
 
 def test_nothing_to_do():

@@ -14,6 +14,7 @@ from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.prepare import plan_quantization
 from lightning_cost.recipe import deployment
 from lightning_cost.recipe.deployment import (
+    NUM_READINGS,
     accuracy_of,
     as_delivered,
     export,
@@ -21,6 +22,7 @@ from lightning_cost.recipe.deployment import (
     latencies_of,
     remark_on,
     require_file_runtime,
+    settle,
 )
 from lightning_cost.runtime.contract import open_file
 from lightning_cost.runtime.latency import Latencies
@@ -132,3 +134,24 @@ def test_latencies_are_those_of_the_targets_batch_and_precision(monkeypatch):
         assert not latencies.failures
     described = latencies_of(networks, torch.zeros(1, 8), Hardware.load("raspberry_pi_4"))
     assert described["final"].measured == {}
+
+
+def test_what_a_limit_depends_on_is_read_several_times_in_turn(monkeypatch):
+    read = []
+
+    class Turns(deployment.InTurn):
+        def read(self, pairs):
+            read.append(pairs)
+            value = float(len(read))
+            return {pair: measured(value * 2 ** (pair[0] == "dense"), pair[1]) for pair in pairs}
+
+    monkeypatch.setattr(deployment, "InTurn", Turns)
+    networks = {"dense": nn.Linear(8, 8), "final": nn.Linear(8, 2)}
+    latencies = {name: Latencies(measured={}, failures={}) for name in networks}
+    runtimes = {"dense": "eager", "final": "openvino"}
+    settle(latencies, networks, torch.zeros(1, 8), Hardware.local(), runtimes)
+    assert read == [[("dense", "eager"), ("final", "openvino")]] * NUM_READINGS
+    final = latencies["final"].measured["openvino"]
+    assert final.value == (NUM_READINGS + 1) / 2
+    assert final.interval == (2, NUM_READINGS - 1)  # of nine, second smallest and largest
+    assert latencies["dense"].measured["eager"].value == NUM_READINGS + 1

@@ -185,3 +185,38 @@ def test_a_precision_that_a_runtime_lacks_is_a_failure_by_name():
         settings=FEW,
     )
     assert "precision must be one of float32" in str(found["one"].failures["eager"])
+
+
+def test_networks_are_exported_once_however_often_they_are_read(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    exports, loads = [], []
+    monkeypatch.setattr(
+        latency, "write_onnx", lambda *given: exports.append(given[2]) or write_onnx(*given)
+    )
+    original = latency.InTurn._loaded
+    monkeypatch.setattr(
+        latency.InTurn,
+        "_loaded",
+        lambda self, *pair: loads.append(pair) or original(self, *pair),
+    )
+    with latency.InTurn(torch.zeros(3, 2), num_threads=1, settings=FEW) as turns:
+        turns.add("one", nn.Linear(2, 2).eval())
+        turns.add("two", nn.Linear(2, 4).eval())
+        pairs = [("one", "onnxruntime"), ("two", "onnxruntime")]
+        for _ in range(2):
+            assert {value.batch_size for value in turns.read(pairs).values()} == {3}
+        turns.forget("two")
+        turns.add("two", nn.Linear(2, 4).eval())
+        turns.read(pairs[1:])
+        folder = exports[0].parent
+        assert len(exports) == 2
+    assert len(loads) == 5
+    assert not folder.exists()
+
+
+def test_a_runtime_that_cannot_is_told_and_the_others_are_read():
+    with latency.InTurn(torch.zeros(1, 2), num_threads=1, settings=FEW) as turns:
+        turns.add("one", nn.Linear(2, 2).eval())
+        found = turns.read([("one", "eager"), ("one", "tflite")])
+    assert found["one", "eager"].value > 0
+    assert "runtime must be one of" in str(found["one", "tflite"])

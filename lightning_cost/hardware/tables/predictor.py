@@ -62,11 +62,11 @@ class LatencyPrediction:
 
     Args:
         latency_ms: [N].
-        error: On networks held out from the fit.
+        error: On networks held out from the fit; ``None`` if that was not worked out.
     """
 
     latency_ms: Floats
-    error: PredictionError
+    error: PredictionError | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -76,18 +76,26 @@ class LatencyPredictor:
     Args:
         layers: The layers of the network, in the order of execution.
         model: Fitted to the table.
-        error: Of predictions for held-out networks of the table.
+        error: Of predictions for held-out networks of the table, if it was worked out.
         bias: What predictions are multiplied by, from whole networks measured since.
     """
 
     layers: tuple[WidthLayer, ...]
     model: LatencyModel
-    error: PredictionError
+    error: PredictionError | None
     bias: float = 1.0
 
     @classmethod
-    def from_table(cls, table: LatencyTable, layers: Sequence[WidthLayer]) -> "LatencyPredictor":
+    def from_table(
+        cls, table: LatencyTable, layers: Sequence[WidthLayer], *, is_judged: bool = True
+    ) -> "LatencyPredictor":
         """A predictor for a network of ``layers``.
+
+        Args:
+            table: Of the device.
+            layers: Of the network, in the order of execution.
+            is_judged: Whether its error on held-out networks is worked out, which takes five more
+                fits; for what is measured afterwards in any case it need not be.
 
         Raises:
             ValueError: If the table lacks one of the layers, or holds too few networks.
@@ -109,7 +117,7 @@ class LatencyPredictor:
         return cls(
             layers=tuple(layers),
             model=LatencyModel.of(observed, layers),
-            error=_held_out_error(observed, layers),
+            error=_held_out_error(observed, layers) if is_judged else None,
         )
 
     def predict(self, outs: Floats, ins: Floats) -> LatencyPrediction:

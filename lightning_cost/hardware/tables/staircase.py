@@ -56,6 +56,19 @@ def staircases(table: LatencyTable) -> dict[str, Staircase]:
     return found
 
 
+def alignment(table: LatencyTable) -> int:
+    """The step of output channels that most of the time is spent on, in layers of ``table``.
+
+    Networks whose channels are multiples of it spend least on steps that are not full.
+    """
+    shares: dict[int, float] = {}
+    found = staircases(table)
+    for signature, (_, _, times, _) in _samples(table).items():
+        step = found[signature].out_step
+        shares[step] = shares.get(step, 0.0) + float(times.sum())
+    return max(shares, key=lambda step: (shares[step], -step), default=1)
+
+
 def _samples(table: LatencyTable) -> dict[str, tuple[Floats, Floats, Floats, bool]]:
     columns: dict[str, list[tuple[Floats, Floats, Floats]]] = {}
     is_depthwise: dict[str, bool] = {}

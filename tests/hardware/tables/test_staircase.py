@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_cost.hardware.tables.latency_table import ProfiledNetwork, WidthSample
-from lightning_cost.hardware.tables.staircase import staircases
+from lightning_cost.hardware.tables.staircase import alignment, staircases
 from lightning_cost.runtime.width_layer import WidthLayer
 from tests.reference.latency_tables import table
 
@@ -73,3 +73,15 @@ def test_samples_whose_time_no_counter_told_are_left_out():
     network = measured(lambda outs, ins: np.where(outs < 32, 0.0, 1e-4 * outs * ins))
     found = staircases(table(network))["c"]
     assert (found.out_step, found.in_step) == (1, 1)
+
+
+def test_channels_are_aligned_to_the_steps_that_most_time_goes_into():
+    long = measured(lambda outs, ins: 0.01 + 1e-4 * up(outs, 16) * ins, noise=0.0)
+    short = measured(lambda outs, ins: 0.001 + 1e-6 * up(outs, 32) * ins, noise=0.0)
+    other = replace(short.layers[0], signature="d")
+    assert alignment(table(long, replace(short, name="m", layers=(other,)))) == 16
+    assert alignment(table(replace(short, name="m", layers=(other,)))) == 32
+
+
+def test_a_table_of_few_measurements_aligns_nothing():
+    assert alignment(table(measured(lambda outs, ins: 1.0 * outs, num_samples=5))) == 1

@@ -1,0 +1,76 @@
+"""The dense network of a run as its pruned network's teacher, checkpoints included."""
+
+import copy
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
+
+from lightning_cost.network.distillation import Distillation, Teaching, frozen
+
+
+class DenseTeacher:
+    """Keeps a frozen copy of a network from one moment of a fit on, and lets it teach.
+
+    The copy belongs to no module: it is in no ``state_dict`` but that of the callback which holds
+    this object.
+
+    Args:
+        settings: How much it counts; ``None``: not at all.
+    """
+
+    def __init__(self, settings: Distillation | None) -> None:
+        self.settings = settings
+        self._network: nn.Module | None = None
+        self._is_ready = False
+        self._teaching: Teaching | None = None
+
+    def setup(self, pl_module: pl.LightningModule, network: nn.Module) -> None:
+        """Take down the structure of ``network`` before a resumed run replays its changes."""
+        if self.settings is not None and not pl_module.automatic_optimization:
+            self.settings = None
+            rank_zero_info(
+                "distillation is left out: under manual optimisation the loss is out of reach; "
+                "add network.distillation.distillation_loss in training_step, or pass None"
+            )
+        if self.settings is not None and self._network is None:
+            self._network = frozen(copy.deepcopy(network))
+
+    def learn(self, network: nn.Module) -> None:
+        """Become a copy of ``network`` as it is now."""
+        if self.settings is not None:
+            self._network, self._is_ready = frozen(copy.deepcopy(network)), True
+
+    def start(self, trainer: pl.Trainer, network: nn.Module) -> bool:
+        """Teach ``network`` in the training steps from here on; whether anything began."""
+        if self.settings is None or self._network is None or not self._is_ready:
+            return False
+        teacher = self._network.to(trainer.strategy.root_device)
+        self._teaching = Teaching(teacher, self.settings)
+        self._teaching.start(trainer, network)
+        return True
+
+    def stop(self) -> bool:
+        """Teach no longer; whether anything ended."""
+        if self._teaching is None:
+            return False
+        self._teaching.stop()
+        self._teaching = None
+        return True
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._network, self._is_ready = None, False
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The weights of the teacher; ``None`` while there is none."""
+        if self._network is None or not self._is_ready:
+            return None
+        return self._network.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """The inverse of :meth:`state_dict`, after :meth:`setup`."""
+        if state is not None and self._network is not None:
+            self._network.load_state_dict(state)
+            self._is_ready = True

@@ -1,0 +1,58 @@
+"""What happens when pruning costs more quality than is allowed."""
+
+import math
+from dataclasses import dataclass
+
+ACTIONS = ("stop", "roll_back", "go_on")
+MODES = ("max", "min")
+
+
+@dataclass(kw_only=True, slots=True)
+class MetricGuard:
+    """Watches a validation metric, and acts when pruning makes it too much worse.
+
+    The metric is compared with that of the dense network at the end of the warm-up. It is judged
+    when the training that follows a pruning step is over: at the end of the epoch before the next
+    step, and of recovery.
+
+    Args:
+        metric: Name of the metric, as the LightningModule logs it in validation.
+        max_drop: By how much it may be worse than the dense network's, in its own unit.
+        on_drop: ``"stop"`` the fit, ``"roll_back"`` to the network before the step that cost too
+            much and go on training that, or ``"go_on"`` and say so. After the first two no further
+            step is made, and the budget may be missed.
+        mode: Whether the metric is better when large (``"max"``) or when small (``"min"``).
+
+    Raises:
+        ValueError: If a word is unknown, or the drop negative.
+    """
+
+    metric: str
+    max_drop: float
+    on_drop: str = "roll_back"
+    mode: str = "max"
+
+    def __post_init__(self) -> None:
+        if not self.max_drop >= 0:
+            raise ValueError(
+                f"max_drop must be >= 0, got {self.max_drop}; it is how much worse than the dense "
+                f"network {self.metric} may get"
+            )
+        for name, known in (("on_drop", ACTIONS), ("mode", MODES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}; "
+                    "see MetricGuard for what they mean"
+                )
+
+    def drop(self, dense: float, now: float) -> float:
+        """By how much ``now`` is worse than ``dense``.
+
+        >>> round(MetricGuard(metric="val_acc", max_drop=0.02).drop(0.93, 0.90), 2)
+        0.03
+        """
+        return dense - now if self.mode == "max" else now - dense
+
+    def is_broken(self, dense: float, now: float) -> bool:
+        """Whether the drop is too large; a metric that is not a number always is."""
+        return math.isnan(now) or self.drop(dense, now) > self.max_drop

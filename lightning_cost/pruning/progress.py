@@ -1,0 +1,77 @@
+"""How far the pruning of one run has come, as plain data, and what that asks for next."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from lightning_cost.pruning.guard import MetricGuard
+from lightning_cost.pruning.schedule import PruningSchedule
+
+_ALMOST_ONE = 0.999
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """What a checkpoint knows of the pruning steps beside their plans.
+
+    Args:
+        num_steps_done: Steps whose time has come, whether they were made or not.
+        place: The plan in force, counted from 1; 0 is the dense network.
+        num_epochs_done: Epochs that are over.
+        is_halted: Whether no further step is to be made.
+        remarks: What a person should know of the steps, in sentences.
+        dense_metric: The watched metric of the dense network.
+        learning_rates: Where the learning rate may go back to, by epoch.
+        snapshot: The fit before the first step that has not been judged yet.
+        snapshot_place: The plan in force then.
+    """
+
+    num_steps_done: int = 0
+    place: int = 0
+    num_epochs_done: int = 0
+    is_halted: bool = False
+    remarks: list[str] = field(default_factory=list)
+    dense_metric: float | None = None
+    learning_rates: dict[int, Any] = field(default_factory=dict)
+    snapshot: dict[str, Any] | None = None
+    snapshot_place: int = 0
+
+    def phase(self, schedule: PruningSchedule) -> str | None:
+        """The schedule's phase; after the last step that will be made it is recovery."""
+        phase = schedule.phase(self.num_epochs_done)
+        return "recover" if phase == "prune" and self.is_halted else phase
+
+    def steps_to_make(self, schedule: PruningSchedule, epoch: float) -> range:
+        """Numbers, from 1, of the steps that are due after so many epochs and not done."""
+        due = 0 if self.is_halted else schedule.steps_due(epoch)
+        return range(self.num_steps_done + 1, due + 1)
+
+    def is_dense_over(self, schedule: PruningSchedule) -> bool:
+        """Whether the epoch that just ended was the last of the dense network."""
+        return self.num_epochs_done == schedule.warmup_epochs
+
+    def is_judged_now(self, schedule: PruningSchedule) -> bool:
+        """Whether the epoch that just ended was the last one after a pruning step."""
+        epoch = self.num_epochs_done
+        if self.is_halted or not self.place or epoch > schedule.end_epoch:
+            return False
+        is_next_due = bool(self.steps_to_make(schedule, epoch + _ALMOST_ONE))
+        return is_next_due or epoch == schedule.end_epoch
+
+    def verdict(self, guard: MetricGuard, now: float) -> str | None:
+        """A sentence on a metric that fell too far; ``None`` if it did not."""
+        dense = self.dense_metric
+        if dense is None or not guard.is_broken(dense, now):
+            return None
+        return (
+            f"{guard.metric} went from {dense:.4g} to {now:.4g} by pruning step {self.place}, "
+            f"which is more than {guard.max_drop:g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it; tensors are not copied."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Progress":
+        """The inverse of :meth:`to_dict`; further entries are passed over."""
+        return cls(**{entry.name: data[entry.name] for entry in fields(cls)})

@@ -1,0 +1,55 @@
+"""Batch-norm statistics of a network that was cut, averaged anew."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_cost.pruning.batches import BatchLoss
+
+
+def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Any], forward: BatchLoss) -> None:
+    """Replace the statistics of every batch norm in place by averages over ``batches``.
+
+    Only batch norms run in training mode; everything else is in evaluation mode. Modes and
+    momenta are restored. Without batch norms nothing is run.
+
+    Args:
+        network: Changed in place.
+        batches: Data to average over; all batches weigh the same.
+        forward: Sends one batch through the network; its result is not used.
+    """
+    if any(map(_is_averaging, network.modules())):
+        with averaging_batch_norms(network), torch.no_grad():
+            for batch in batches:
+                forward(network, batch)
+
+
+@contextmanager
+def averaging_batch_norms(network: nn.Module) -> Iterator[None]:
+    """Forward passes inside replace the statistics of batch norms; all else is in evaluation mode.
+
+    Modes and momenta are restored.
+    """
+    norms = [module for module in network.modules() if _is_averaging(module)]
+    modes = [(module, module.training) for module in network.modules()]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        network.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative average
+            norm.train()
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+
+
+def _is_averaging(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    return isinstance(module, _BatchNorm) and module.track_running_stats
