@@ -1,5 +1,6 @@
 """The command line: a verb, then Hydra overrides."""
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback as HydraCallback
 from hydra.types import RunMode
@@ -17,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from lightning_cost.budget.model import ModelBudget
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
@@ -30,6 +33,7 @@ from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
 from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.recipe.run_plan import RunPlan
+from lightning_cost.recipe.shared_search import announce, shared_search
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
 from lightning_cost.report.sweep import collect
@@ -110,7 +114,20 @@ def build(config: RunConfig) -> tuple[nn.Module, Any]:
 
 
 class ParetoReport(HydraCallback):
-    """After a sweep: one table and one page over all its runs."""
+    """Before a sweep: the tightest budget of its runs. After it: a table and a page over all."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write down which budget the runs search for, as one search serves them all."""
+        budgets: list[ModelBudget] = []
+        try:
+            for words in _single_runs(list(config.hydra.overrides.task)):
+                composed = hydra.compose(config.hydra.job.config_name, words)
+                budget = OmegaConf.to_object(composed.budget)
+                assert isinstance(budget, ModelBudget)
+                budgets.append(budget)
+        except (ValueError, HydraException, OmegaConfBaseException):
+            return  # the run that it belongs to will say so
+        announce(Path(config.hydra.sweep.dir), budgets)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write them into the sweep's directory."""
@@ -232,6 +249,7 @@ def _fit_one(composed: DictConfig) -> int:
         composed = _resumed(composed.resume, list(job.overrides.task))
     if job.mode == RunMode.MULTIRUN:
         composed.run_dir = job.runtime.output_dir
+        composed.shared_search = shared_search(Path(job.sweep.dir))
     config = to_run_config(composed)
     if job.mode == RunMode.MULTIRUN and config.trainer.devices != 1:
         raise ValueError(
@@ -241,6 +259,18 @@ def _fit_one(composed: DictConfig) -> int:
     network, data = build(config)
     resolved = OmegaConf.to_yaml(composed, resolve=True)
     return KEPT if fit(config, network, data, resolved) else BROKEN
+
+
+def _single_runs(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    choices = [
+        [f"{entry.get_key_element()}={value}" for value in entry.sweep_string_iterator()]
+        if entry.is_sweep_override()
+        else [str(entry.input_line)]
+        for entry in parsed
+    ]
+    return [list(words) for words in itertools.product(*choices)]
 
 
 def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:

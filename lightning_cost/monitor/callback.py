@@ -114,6 +114,12 @@ class CostMonitor(Callback):
         self.meter.searched_flops = max(self.meter.searched_flops, searched)
         return self.meter.spend
 
+    def may_go_on(self) -> bool:
+        """Always; whoever computes for long between two steps asks, and the journal is kept."""
+        if self._journal is not None:
+            self._journal.tick(self._clock(), self._spent)
+        return True
+
     def update_cost(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Cost:
         """The cost of the network as it is now; measured, and logged, if its structure changed.
 

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_cost.cost.forward import observing
 from lightning_cost.network.find import find_network
+from lightning_cost.network.loader import apart_from_fit
 
 
 def capture_example(
@@ -43,7 +44,7 @@ def _first_inputs(trainer: pl.Trainer) -> Any:
         trainer.fit_loop.setup_data()
     with torch.random.fork_rng(devices=[]):
         # no `or`: the truth of a loader is its length, which iterable data does not have
-        loader = trainer.train_dataloader
+        loader = apart_from_fit(trainer.train_dataloader)
         batch = next(iter(() if loader is None else loader), None)
     if batch is None:
         raise ValueError(

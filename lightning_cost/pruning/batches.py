@@ -60,7 +60,7 @@ def classification_loss(network: nn.Module, batch: Any) -> Tensor:
 
 
 def collect_batches(
-    loader: Iterable[Any], num_samples: int, to_device: Callable[[Any], Any]
+    loader: Iterable[Any], num_samples: int, to_device: Callable[[Any], Any] = lambda batch: batch
 ) -> list[Any]:
     """The first batches of ``loader`` that together hold at least ``num_samples`` samples.
 

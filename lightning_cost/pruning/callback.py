@@ -1,12 +1,13 @@
 """Pruning inside a fit: warm up, learn the ranking, cut step by step along it, recover."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from typing_extensions import override
@@ -17,17 +18,20 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
+from lightning_cost.network.checkpoint import checkpoint_folders
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
+from lightning_cost.network.loader import apart_from_fit
 from lightning_cost.network.optimizer import require_cuttable
 from lightning_cost.network.participants import (
     LimitsCompute,
     StructuralCallback,
     callbacks_of,
 )
+from lightning_cost.network.ranks import Ranks
 from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import (
     apply_during_fit,
@@ -37,7 +41,12 @@ from lightning_cost.network.structural import (
     uninterrupted,
 )
 from lightning_cost.network.teacher import DenseTeacher
-from lightning_cost.pruning.batches import BatchLoss, classification_loss, collect_batches
+from lightning_cost.pruning.batches import (
+    BatchLoss,
+    SearchData,
+    classification_loss,
+    collect_batches,
+)
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.grouping import Grouping
@@ -48,7 +57,8 @@ from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.pruning.search import SearchData, learn_ranking
+from lightning_cost.pruning.search_memory import SearchMemory
+from lightning_cost.pruning.search_run import SearchRun, SharedSearch
 from lightning_cost.pruning.steps import step_plans
 from lightning_cost.pruning.surgery import removal
 
@@ -76,6 +86,11 @@ class GlobalRankingPruning(pl.Callback):
             not where ``loss`` is given. It needs automatic optimisation and a network that returns
             one tensor of logits.
         guard: What happens when a validation metric falls too far.
+        ranking: One that was learned before, or its file: then nothing is searched. One that was
+            learned for the tightest of several budgets serves the looser ones.
+        search_data: Batches to judge candidates by that are not trained on, where no DataModule
+            gives them.
+        shared_search: Where other runs for the same trained network find what this one judged.
         seed: Of the search.
 
     Raises:
@@ -98,6 +113,9 @@ class GlobalRankingPruning(pl.Callback):
         loss: BatchLoss | None = None,
         distillation: Distillation | str | None = "auto",
         guard: MetricGuard | None = None,
+        ranking: GlobalRanking | str | Path | None = None,
+        search_data: Iterable[Any] | None = None,
+        shared_search: SharedSearch | None = None,
         seed: int = 0,
     ) -> None:
         if budget.is_empty:
@@ -117,8 +135,18 @@ class GlobalRankingPruning(pl.Callback):
                 "warmup_epochs must be >= 1 where a guard compares with the dense network, got 0; "
                 "train one epoch before the first step, or leave the guard out"
             )
+        self.search_data = search_data
+        self.shared_search = shared_search
         self.seed = seed
-        self.ranking: GlobalRanking | None = None
+        self.ranking = (
+            ranking
+            if ranking is None or isinstance(ranking, GlobalRanking)
+            else GlobalRanking.load(ranking)
+        )
+        self.trials: list[dict[str, Any]] = []
+        self._given_ranking = self.ranking
+        self.search_note = "" if ranking is None else "no search: the ranking was given"
+        self._memory: SearchMemory | None = None
         self._dense_cost: Cost | None = None
         self._grouping: Grouping | None = None
         self._plans: list[Plan] = []
@@ -211,6 +239,8 @@ class GlobalRankingPruning(pl.Callback):
             for name, reason in problem.grouping.left_alone.items():
                 rank_zero_info(f"pruning leaves {name!r} alone: {reason}")
             problem.require_reachable()
+            if self._given_ranking is not None:
+                self._given_ranking.require_match(problem.grouping.num_channels)
             return cost_to_dict(dense)
 
         self._dense_cost = cost_from_dict(on_rank_zero(trainer, check))
@@ -266,6 +296,11 @@ class GlobalRankingPruning(pl.Callback):
         self._stop_teaching(trainer)
 
     @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._memory is not None:
+            self._memory.close()
+
+    @override
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
@@ -281,6 +316,8 @@ class GlobalRankingPruning(pl.Callback):
             "grouping": None if self._grouping is None else self._grouping.to_dict(),
             "plans": [plan.to_dict() for plan in self._plans],
             "search_flops": self._search_flops,
+            "trials": self.trials,
+            "search_note": self.search_note,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             **self._progress.to_dict(),
         }
@@ -291,6 +328,7 @@ class GlobalRankingPruning(pl.Callback):
         self._dense_cost = None if dense_cost is None else cost_from_dict(dense_cost)
         self._progress = Progress.from_dict(state_dict)
         self._teacher.load_state_dict(state_dict["teacher"])
+        self._search_flops = state_dict["search_flops"]
         is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
         if state_dict["plans"]:
             _require_planned_for(
@@ -330,7 +368,7 @@ class GlobalRankingPruning(pl.Callback):
         if not self._plans:
             for optimizer in trainer.optimizers:
                 require_cuttable(optimizer)
-            self._adopt(on_rank_zero(trainer, lambda: self._planned(trainer, pl_module, network)))
+            self._adopt(self._planned_together(trainer, pl_module, network))
             self._teacher.learn(network)
             if self._teacher.start(trainer, network):
                 _count_steps_anew(trainer)
@@ -401,35 +439,74 @@ class GlobalRankingPruning(pl.Callback):
         self._grouping = Grouping.from_dict(planned["grouping"])
         self._plans = [Plan.from_dict(plan) for plan in planned["plans"]]
         self._search_flops = planned["search_flops"]
+        self.trials = planned["trials"]
+        self.search_note = planned["search_note"]
 
-    def _planned(
+    def _planned_together(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
     ) -> dict[str, Any]:
-        """Search for the ranking and plan every step along it, as plain data."""
+        """What rank 0 has planned, with the help of the others; as plain data."""
+
+        def to_device(batch: Any) -> Any:
+            return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
+
+        run = SearchRun(
+            self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
+        )
+
+        def planned() -> dict[str, Any]:
+            with run:
+                return self._planned(trainer, network, run)
+
+        if not trainer.is_global_zero:
+            run.serve(network)
+        return on_rank_zero(trainer, planned)
+
+    def _planned(self, trainer: pl.Trainer, network: nn.Module, run: SearchRun) -> dict[str, Any]:
+        """Search for the ranking, if none is given, and plan every step along it."""
         assert self._dense_cost is not None
         problem = self._problem(trainer, network, self._dense_cost)
-        limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
-
-        def may_go_on(flops: float) -> bool:
-            self._search_flops = flops
-            return all(entry.may_go_on() for entry in limiting)
-
-        learned = learn_ranking(
-            problem,
-            self.search,
-            data=self._search_data(trainer, pl_module),
-            loss=self.loss,
-            dense_cost=self._dense_cost,
-            generator=torch.Generator().manual_seed(self.seed),
-            may_go_on=may_go_on,
-        )
-        plans = step_plans(problem, learned.ranking, self.schedule, self._dense_cost)
+        ranking = self._given_ranking or self._learned(trainer, problem, run)
+        plans = step_plans(problem, ranking, self.schedule, self._dense_cost)
         return {
-            "ranking": learned.ranking.to_dict(),
+            "ranking": ranking.to_dict(),
             "grouping": problem.grouping.to_dict(),
             "plans": [plan.to_dict() for plan in plans],
-            "search_flops": learned.flops,
+            "search_flops": self._search_flops,
+            "trials": self.trials,
+            "search_note": self.search_note,
         }
+
+    def _learned(
+        self, trainer: pl.Trainer, problem: PruningProblem, run: SearchRun
+    ) -> GlobalRanking:
+        assert self._dense_cost is not None
+        limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
+        shared, spent_before = self.shared_search, self._search_flops
+
+        def may_go_on(flops: float) -> bool:
+            self._search_flops = spent_before + flops
+            return all([entry.may_go_on() for entry in limiting])
+
+        if shared is not None and not shared.budget.is_empty:
+            problem = replace(problem, limits=shared.budget.limits(self._dense_cost))
+        folders = checkpoint_folders(trainer) if shared is None else [Path(shared.folder)]
+        learned, memory = run.learn(
+            problem,
+            self._search_data(trainer),
+            dense_cost=self._dense_cost,
+            folders=folders,
+            may_go_on=may_go_on,
+        )
+        self._memory = memory if shared is None else None
+        self._search_flops = spent_before + learned.flops
+        self.trials = [asdict(trial) for trial in learned.trials]
+        if learned.num_recalled:
+            self.search_note = (
+                f"{learned.num_recalled} of {len(self.trials)} candidates had been judged before: "
+                f"{memory.path}"
+            )
+        return learned.ranking
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
         return PruningProblem.of(
@@ -460,22 +537,24 @@ class GlobalRankingPruning(pl.Callback):
                     return {resource: entry.dense[resource] for resource in resources}
         return None
 
-    def _search_data(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> SearchData:
-        def to_device(batch: Any) -> Any:
-            return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
-
-        datamodule = getattr(trainer, "datamodule", None)
-        held_out: Callable[[], Any] | None = getattr(datamodule, "search_dataloader", None)
-        training: Any = trainer.train_dataloader
+    def _search_data(self, trainer: pl.Trainer) -> SearchData:
+        """What candidates are judged on, on the CPU."""
+        training: Any = apart_from_fit(trainer.train_dataloader)
+        held_out = self.search_data
+        offered = getattr(getattr(trainer, "datamodule", None), "search_dataloader", None)
+        if held_out is None and offered is not None:
+            held_out = offered()
+        num_calibration, num_search = self.search.calibration_samples, self.search.search_samples
         if held_out is None:
             rank_zero_warn(
-                "the ranking is learned on a part of the training data; give the DataModule a "
-                "search_dataloader() of samples that are not trained on"
+                "the ranking is learned on a part of the training data; split off samples that "
+                "are not trained on, by torch.utils.data.random_split, and pass a DataLoader of "
+                "them as search_data, or give the DataModule a search_dataloader()"
             )
-        searched = training if held_out is None else held_out()
+            held_out = training
         return SearchData(
-            calibration=collect_batches(training, self.search.calibration_samples, to_device),
-            search=collect_batches(searched, self.search.search_samples, to_device),
+            calibration=collect_batches(training, num_calibration),
+            search=collect_batches(held_out, num_search),
         )
 
 

@@ -175,7 +175,7 @@ def tune(network: nn.Module, batches: Sequence[Any], loss: BatchLoss, num_steps:
             # training may change a batch in place, such as by an augmentation
             batch = map_tensors(torch.clone, batches[step % len(batches)])
             optimizer.zero_grad()
-            loss(network, batch).backward()
+            loss(network, batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             num_samples += num_samples_of(batch)
     network.eval()

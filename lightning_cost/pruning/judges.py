@@ -11,7 +11,6 @@ from lightning_cost.network.ranks import Ranks
 from lightning_cost.pruning.fitness import Judge, Judgement
 from lightning_cost.pruning.plan import Plan
 
-
 _NOTHING: tuple[str, Any] = ("", None)
 
 

@@ -141,7 +141,7 @@ class PruningProblem:
                 the latency table lacks a layer of the network.
         """
         if self.table is not None and self.measured_limits:
-            self._predictor()  # refuses a table that lacks a layer
+            self.predictor()  # refuses a table that lacks a layer
         smallest = self.smallest()
         counted = self.pricer.price_plan(smallest)
         needed = {resource: counted[resource] for resource in self.counted_limits}
@@ -233,13 +233,13 @@ class PruningProblem:
             return lambda widths: {}
         dense = {r: measurement.value for r, measurement in self.dense_cost.items()}
         return device_estimate(
-            self._predictor(),
+            self.predictor(),
             self.pricer,
             self._dense_widths(),
             dense={r: dense.get(r, limit) for r, limit in self.measured_limits.items()},
         )
 
-    def _predictor(self) -> WidthPredictor | None:
+    def predictor(self) -> WidthPredictor | None:
         """By latency table here, by its models on a described device; else there is none."""
         if self.hardware is None or (self.hardware.is_local and self.table is None):
             return None

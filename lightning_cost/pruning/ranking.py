@@ -1,13 +1,20 @@
 """The network-wide order of channels, after each group's scale α and shift κ."""
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from lightning_cost.pruning.path import RemovalPath
+
+_FORMAT = "lightning-cost ranking"
+_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,3 +101,96 @@ class GlobalRanking:
     def from_dict(cls, data: Mapping[str, Any]) -> "GlobalRanking":
         """The inverse of :meth:`to_dict`."""
         return cls(scores={name: tuple(scores) for name, scores in data["scores"].items()})
+
+    @property
+    def num_channels(self) -> dict[str, int]:
+        """Channels of each group."""
+        return {name: len(scores) for name, scores in self.scores.items()}
+
+    def require_match(self, num_channels: Mapping[str, int]) -> None:
+        """Refuse a network with other channel groups.
+
+        Raises:
+            ValueError: Names the first group that differs.
+        """
+        own = self.num_channels
+        for name in [*own, *(name for name in num_channels if name not in own)]:
+            here, there = num_channels.get(name, "no"), own.get(name, "no")
+            if here != there:
+                raise ValueError(
+                    f"ranking must be of the network that is pruned, got one with {there} channels "
+                    f"in group {name!r} for a network with {here}; learn one for this network, "
+                    "with the same layers excluded"
+                )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the ranking to a JSON file, in one step.
+
+        >>> import tempfile
+        >>> ranking = GlobalRanking(scores={"conv": (0.5, 2.0)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     GlobalRanking.load(ranking.save(f"{folder}/ranking.json")) == ranking
+        True
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "groups": _groups_fingerprint(self.num_channels),
+            **self.to_dict(),
+        }
+        draft = path.with_name(f"{path.name}.new")
+        draft.write_text(json.dumps(document, indent=1))
+        os.replace(draft, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GlobalRanking":
+        """The ranking that :meth:`save` has written.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no ranking, damaged, or of another version.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"ranking must be a file, got {str(path)!r}, which is not there; "
+                "write one with GlobalRanking.save"
+            )
+        try:
+            document = json.loads(path.read_bytes())
+            kind, version = document["format"], document["version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(_not_a_ranking(path, "something else")) from error
+        if kind != _FORMAT:
+            raise ValueError(_not_a_ranking(path, repr(kind)))
+        if version != _VERSION:
+            raise ValueError(
+                f"ranking must be of version {_VERSION}, got {version!r} in {str(path)!r}; "
+                "read it with the version of lightning-cost that wrote it, or learn it anew"
+            )
+        try:
+            scores = {
+                str(name): tuple(float(score) for score in group)
+                for name, group in document["scores"].items()
+            }
+            ranking = cls(scores=scores)
+            is_whole = document["groups"] == _groups_fingerprint(ranking.num_channels)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(_not_a_ranking(path, f"a damaged one ({error})")) from error
+        if not is_whole:
+            raise ValueError(_not_a_ranking(path, "one whose groups were changed"))
+        return ranking
+
+
+def _groups_fingerprint(num_channels: Mapping[str, int]) -> str:
+    return hashlib.sha256(json.dumps(sorted(num_channels.items())).encode()).hexdigest()[:16]
+
+
+def _not_a_ranking(path: Path, found: str) -> str:
+    return (
+        f"ranking must be a file that GlobalRanking.save wrote, got {found} in {str(path)!r}; "
+        "learn it anew"
+    )

@@ -1,5 +1,7 @@
 """The one place that puts the compressing callbacks in order."""
 
+from pathlib import Path
+
 from pytorch_lightning import Callback
 
 from lightning_cost.budget.callback import BudgetStopping
@@ -8,6 +10,8 @@ from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.search_run import SharedSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import CompressSettings, RunConfig
 
@@ -20,6 +24,8 @@ def compress_to(
     settings: CompressSettings | None = None,
     train_hardware: Hardware | None = None,
     network: str | None = None,
+    ranking: GlobalRanking | str | Path | None = None,
+    shared_search: SharedSearch | None = None,
     seed: int = 0,
 ) -> list[Callback]:
     """Everything that a Trainer needs to compress its network to ``budget``, in order.
@@ -32,6 +38,8 @@ def compress_to(
         train_hardware: The machine that trains, for what training costs; by default ``hardware``
             where that is this machine.
         network: Path of the network in the LightningModule, where it cannot be found.
+        ranking: One that was learned before, or its file, in place of a search.
+        shared_search: Where other runs for the same trained network find what this one judged.
         seed: Of the search.
 
     Returns:
@@ -61,6 +69,8 @@ def compress_to(
                 network=network,
                 distillation=settings.distillation,
                 guard=settings.guard,
+                ranking=ranking,
+                shared_search=shared_search,
                 seed=seed,
             )
         )
@@ -87,5 +97,7 @@ def callbacks_for(config: RunConfig) -> list[Callback]:
         training=None if config.training.is_empty else config.training,
         settings=config.compress,
         train_hardware=config.train_hardware,
+        ranking=config.ranking,
+        shared_search=config.shared_search,
         seed=config.seed,
     )

@@ -11,6 +11,7 @@ from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search_run import SharedSearch
 
 
 @dataclass(kw_only=True, slots=True)
@@ -123,6 +124,8 @@ class RunConfig:
         seed: Of weights, splits, order of samples and search.
         run_dir: Where everything is written; must be new or empty.
         resume: The directory of an interrupted run to go on with.
+        ranking: File of a ranking that was learned before, in place of a search.
+        shared_search: The search that the runs of a sweep share; a sweep fills it in.
     """
 
     hardware: Hardware = field(default_factory=Hardware.local)
@@ -137,3 +140,5 @@ class RunConfig:
     seed: int = 0
     run_dir: str = "runs/latest"
     resume: str | None = None
+    ranking: str | None = None
+    shared_search: SharedSearch | None = None

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -40,12 +41,14 @@ from lightning_cost.recipe.deployment import (
     settle,
 )
 from lightning_cost.recipe.layers import layer_bits, layer_widths
+from lightning_cost.recipe.pruned import pruning_record
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
     DENSE_NAME,
     FINAL_NAME,
     LAST_NAME,
     ONNX_NAME,
+    RANKING_NAME,
     checkpoint_to_resume,
     create_run_dir,
     empty_untrained,
@@ -129,6 +132,9 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
         trainer.save_checkpoint(run_dir / FINAL_NAME, weights_only=False)
     if not trainer.is_global_zero:
         return True
+    for callback in callbacks:
+        if isinstance(callback, GlobalRankingPruning) and callback.ranking is not None:
+            callback.ranking.save(run_dir / RANKING_NAME)
 
     report = _report(config, run_dir, trainer, snapshot.load_into(fresh), module, data, resolved)
     save_report(report, run_dir)
@@ -274,10 +280,20 @@ def _report(
         history=monitor.history,
         spend=spend_entries(
             monitor.update_spend().to_dict(),
-            _assumptions(monitor),
+            _assumptions(monitor, callbacks),
             estimated=monitor.meter.estimated,
         ),
         training_limits=config.training.limits(),
+        base=base or before.cost,
+        dense_in_fit=monitor.dense,
+        pruning=pruning_record(
+            trainer,
+            dense,
+            example,
+            dense_cost=base or before.cost,
+            metric=METRIC,
+            batches=evaluation[METRIC],
+        ),
         parity=asdict(after.parity) | {"runtime": after.runtime},
         not_counted=[
             f"latency of the {stage} network on {runtime}: {reason}"
@@ -342,10 +358,14 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _assumptions(monitor: CostMonitor) -> dict[str, str]:
+def _assumptions(monitor: CostMonitor, callbacks: Sequence[Callback]) -> dict[str, str]:
     known = {name: value for name, value in monitor.meter.assumptions.items() if value is not None}
     missing = [name for name in monitor.meter.assumptions if name not in known]
     note = ", ".join(f"{name}={value:g}" for name, value in known.items())
     if missing:
         note = f"{note}; not described by the hardware: {', '.join(missing)}".lstrip("; ")
-    return {**dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note), **monitor.meter.notes}
+    notes = {**dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note), **monitor.meter.notes}
+    for entry in callbacks:
+        if isinstance(entry, GlobalRankingPruning) and entry.search_note:
+            notes["search_flops"] += f"; {entry.search_note}"
+    return notes

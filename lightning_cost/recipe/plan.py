@@ -211,22 +211,25 @@ def _shares(
     step = training_flops(network, example).per_sample
     forward = count_macs(network, example).flops
     at_most = "at most: as if no channel had gone; the widths are found in the run"
-    phases = [("warmup", schedule.warmup_epochs, "the dense network, forward and backward", False)]
+    dense = "the dense network, forward and backward"
+    phases = [("warmup", schedule.warmup_epochs, step, dense, False)]
     if settings.prune:
         epochs = schedule.end_epoch - schedule.warmup_epochs
-        phases.append(("prune and recover", epochs, at_most, True))
+        is_taught = settings.distillation is not None
+        said = f"{at_most}; and the teacher, forward" if is_taught else at_most
+        phases.append(("prune and recover", epochs, step + forward * is_taught, said, True))
     if settings.quantize is not None:
         said = at_most if settings.prune else "the dense network; fake quantisers do not count"
-        phases.append(("quantize", settings.quantize_epochs, said, settings.prune))
+        phases.append(("quantize", settings.quantize_epochs, step, said, settings.prune))
     shares = [
         Share(
             name=name,
-            flops=step * sizes["train"] * epochs,
+            flops=per_sample * sizes["train"] * epochs,
             num_epochs=epochs,
             assumptions=said,
             is_at_most=is_at_most,
         )
-        for name, epochs, said, is_at_most in phases
+        for name, epochs, per_sample, said, is_at_most in phases
     ]
     if "val" in sizes:
         shares.append(

@@ -1,60 +1,123 @@
 """Where a run cut its network, as plain data for the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
-from torch import nn
+import pytorch_lightning as pl
+from torch import Tensor, nn
 
+from lightning_cost.cost.measurement import Cost
+from lightning_cost.network.participants import StructuralCallback, callbacks_of
+from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.recipe.frontier import FrontierPoint
+from lightning_cost.recipe.frontier import accuracy_judge, frontier
 
 
 def pruning_record(
-    callback: GlobalRankingPruning, dense: nn.Module, frontier: Sequence[FrontierPoint] = ()
+    trainer: pl.Trainer,
+    dense: nn.Module,
+    example: Tensor,
+    *,
+    dense_cost: Cost,
+    metric: str,
+    batches: Iterable[Any],
 ) -> dict[str, Any] | None:
     """What ``report.json`` says of the pruning: groups, their ranks, steps, search and frontier.
 
     Args:
-        callback: After the fit.
+        trainer: After the fit.
         dense: The network that it started from.
-        frontier: Networks along the ranking, where they were looked at.
+        example: A batch of one.
+        dense_cost: Of ``dense``.
+        metric: Name of the share of samples that are classified right.
+        batches: Of validation data (inputs, labels), for the metric of the frontier.
 
     Returns:
-        ``None`` if the fit ended before there was a ranking.
+        ``None`` if nothing was to be pruned, or the fit ended before there was a ranking. Where
+        another run's search served this one, that run tells of the frontier.
     """
-    grouping, ranking = callback.grouping, callback.ranking
-    if grouping is None or ranking is None:
+    callbacks = callbacks_of(trainer)
+    pruning = next((entry for entry in callbacks if isinstance(entry, GlobalRankingPruning)), None)
+    if pruning is None or pruning.grouping is None or pruning.ranking is None:
         return None
-    order = {name: place for place, (name, _) in enumerate(dense.named_modules())}
-    groups = sorted(
-        grouping.groups, key=lambda group: min(order.get(name, -1) for name in group.producers)
+    record = {**cuts_of(pruning, dense), "search": search_of(pruning), "frontier": []}
+    if record["search"] and record["search"]["is_reused"]:
+        return record
+    others = [entry for entry in callbacks if isinstance(entry, StructuralCallback)]
+    problem = PruningProblem.of(
+        dense,
+        example,
+        rules=pruning.channels,
+        limits={},
+        preview=lambda cut: reduce(lambda made, entry: entry.preview(made, example), others, cut),
+        hardware=pruning.hardware,
+        dense_cost=dense_cost,
     )
-    ranks, widths = global_ranks(ranking), callback.widths or {}
-    schedule = callback.schedule
+    training: Any = trainer.train_dataloader
+    settings = pruning.search
+    points = frontier(
+        problem,
+        pruning.ranking,
+        calibration=collect_batches(training, settings.calibration_samples, lambda batch: batch),
+        judge=accuracy_judge(metric, batches, settings.search_samples),
+    )
+    return record | {"frontier": [point.to_dict() for point in points]}
+
+
+def search_of(pruning: GlobalRankingPruning) -> dict[str, Any] | None:
+    """Every candidate of the search, what it took, and whether another run had done it.
+
+    Args:
+        pruning: After the fit.
+
+    Returns:
+        ``None`` if the ranking was given.
+    """
+    if not pruning.trials:
+        return None
+    flops = pruning.search_flops
+    is_reused = pruning.shared_search is not None and flops < 0.5 * pruning.trials[-1]["flops"]
+    return {"is_reused": is_reused, "flops": flops, "trials": pruning.trials}
+
+
+def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:
+    """Groups in the order of the network, their channels' ranks, and what each step left.
+
+    Args:
+        pruning: After a fit in which it had a ranking.
+        dense: The network that the fit started from.
+    """
+    assert pruning.grouping is not None
+    assert pruning.ranking is not None
+    places = {name: place for place, (name, _) in enumerate(dense.named_modules())}
+    groups = sorted(
+        pruning.grouping.groups, key=lambda group: min(places[name] for name in group.producers)
+    )
+    ranks, widths, schedule = global_ranks(pruning.ranking), pruning.widths, pruning.schedule
     return {
         "groups": [
             {
                 "name": group.name,
                 "layers": list(group.producers),
                 "ranks": ranks[group.name],
-                "kept": widths.get(group.name, (0, group.num_channels))[1],
+                "kept": widths[group.name][1] if widths else group.num_channels,
             }
             for group in groups
         ],
-        "left_alone": dict(grouping.left_alone),
+        "left_alone": dict(pruning.grouping.left_alone),
         "steps": [
             {
                 "epoch": schedule.warmup_epochs + (number - 1) * schedule.epochs_per_step,
                 "kept": [plan.widths[group.name] for group in groups],
-                "is_made": number <= callback.num_steps_made,
+                "is_made": number <= pruning.num_steps_made,
             }
-            for number, plan in enumerate(callback.plans, start=1)
+            for number, plan in enumerate(pruning.plans, start=1)
         ],
-        "remarks": callback.remarks,
-        "search": None,
-        "frontier": [point.to_dict() for point in frontier],
+        "remarks": pruning.remarks,
     }
 
 

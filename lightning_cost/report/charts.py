@@ -56,12 +56,21 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """One axis: the values it must show, how it writes them, and what it is."""
+    """One axis: the values it must show, how it writes them, and what it is.
+
+    Args:
+        low: Where it begins.
+        high: Where it ends.
+        write: Gives the text of a value.
+        title: What it is.
+        is_whole: Whether only whole numbers are written.
+    """
 
     low: float
     high: float
     write: Callable[[float], str]
     title: str
+    is_whole: bool = False
 
     def ticks(self, count: int) -> list[float]:
         """About ``count`` round numbers within the axis.
@@ -73,27 +82,40 @@ class Axis:
         raw = span / max(1, count)
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+        if self.is_whole:
+            step = math.ceil(step)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-class _Frame:
-    """The plotting area of one drawing and its map from values to coordinates."""
+class Frame:
+    """The plotting area of one drawing and its map from values to coordinates.
+
+    Args:
+        width: Of the whole drawing.
+        height: Of the whole drawing.
+        x: The axis across.
+        y: The axis upwards.
+        right: What is left free beside the plotting area.
+    """
 
     def __init__(self, width: int, height: int, x: Axis, y: Axis, right: int) -> None:
         self.width, self.height, self.x, self.y = width, height, x, y
         self.left, self.right, self.top, self.bottom = 52, width - right, 30, height - 38
 
     def at_x(self, value: float) -> float:
+        """The coordinate of a value of the x axis."""
         span = (self.x.high - self.x.low) or 1.0
         return round(self.left + (value - self.x.low) / span * (self.right - self.left), 1)
 
     def at_y(self, value: float) -> float:
+        """The coordinate of a value of the y axis."""
         span = (self.y.high - self.y.low) or 1.0
         return round(self.bottom - (value - self.y.low) / span * (self.bottom - self.top), 1)
 
     def axes(self) -> Markup:
+        """Grid lines, ticks and the title of the x axis."""
         parts: list[Markup] = []
         for value in self.y.ticks(5):
             y = self.at_y(value)
@@ -112,6 +134,7 @@ class _Frame:
         return join([*parts, title])
 
     def drawing(self, description: str, style: str, *parts: str) -> Markup:
+        """The whole drawing, which ``description`` stands for where it cannot be seen."""
         return element(
             "svg",
             *parts,
@@ -123,13 +146,20 @@ class _Frame:
 
 
 def curve_chart(
-    curves: Sequence[Curve], *, bands: Sequence[Band], x: Axis, y: Axis, height: int
+    curves: Sequence[Curve],
+    *,
+    bands: Sequence[Band],
+    x: Axis,
+    y: Axis,
+    height: int,
+    dots: Sequence[Dot] = (),
 ) -> Markup:
-    """Curves over shaded phases; the wide drawing names each curve at its end."""
+    """Curves over shaded phases and dots; the wide drawing names each curve at its end."""
     drawings = []
     for width, style, right in ((WIDE, "wide", 150), (NARROW, "narrow", 10)):
-        frame = _Frame(width, height, x, y, right)
+        frame = Frame(width, height, x, y, right)
         parts = [_bands(frame, bands), frame.axes()]
+        parts += [_small_dot(frame, dot) for dot in dots]
         parts += [_curve(frame, curve) for curve in curves]
         if style == "wide":
             parts.append(_end_labels(frame, curves))
@@ -139,28 +169,48 @@ def curve_chart(
 
 
 def scatter_chart(
-    dots: Sequence[Dot], *, front: Sequence[tuple[float, float]], x: Axis, y: Axis
+    dots: Sequence[Dot],
+    *,
+    front: Sequence[tuple[float, float]],
+    x: Axis,
+    y: Axis,
+    lines: Sequence[Curve] = (),
 ) -> Markup:
-    """Points with their labels, and a staircase through ``front``, which is ordered by x."""
+    """Points with their labels, over ``lines`` and a staircase through ``front``.
+
+    Args:
+        dots: The points.
+        front: Corners of the staircase, ordered by x.
+        x: The axis across.
+        y: The axis upwards.
+        lines: Drawn without a mark at their end.
+    """
     drawings = []
     for width, style in ((440, "wide"), (NARROW, "narrow")):
-        frame = _Frame(width, 300, x, y, 24)
+        frame = Frame(width, 300, x, y, 24)
         corners = [(frame.at_x(a), frame.at_y(b)) for a, b in front]
         stairs = [p for a, b in pairwise(corners) for p in (a, (b[0], a[1]))] + corners[-1:]
         line = element("polyline", points=_points(stairs), class_="front") if front else None
         marks = [_dot(frame, dot) for dot in dots]
-        drawing = join([frame.axes(), line, *marks])
+        drawing = join([frame.axes(), *(_line(frame, each) for each in lines), line, *marks])
         drawings.append(frame.drawing(f"{y.title} against {x.title}", style, drawing))
     return join(drawings)
 
 
-def _dot(frame: _Frame, dot: Dot) -> Markup:
+def _dot(frame: Frame, dot: Dot) -> Markup:
     cx, cy = frame.at_x(dot.x), frame.at_y(dot.y)
     circle = element("circle", element("title", dot.tip), cx=cx, cy=cy, r=5, class_=dot.style)
+    if not dot.label:
+        return circle
     return join([circle, element("text", dot.label, x=cx + 8, y=cy - 7, class_="dot-label")])
 
 
-def _bands(frame: _Frame, bands: Sequence[Band]) -> Markup:
+def _small_dot(frame: Frame, dot: Dot) -> Markup:
+    at = {"cx": frame.at_x(dot.x), "cy": frame.at_y(dot.y)}
+    return element("circle", element("title", dot.tip), **at, r=3, class_=dot.style)
+
+
+def _bands(frame: Frame, bands: Sequence[Band]) -> Markup:
     parts = []
     for band in bands:
         x, width = frame.at_x(band.start), frame.at_x(band.end) - frame.at_x(band.start)
@@ -177,29 +227,30 @@ def _bands(frame: _Frame, bands: Sequence[Band]) -> Markup:
     return join(parts)
 
 
-def _curve(frame: _Frame, curve: Curve) -> Markup:
-    corners = [(frame.at_x(a), frame.at_y(b)) for a, b in curve.points]
-    dash = " dashed" if curve.is_dashed else ""
+def _curve(frame: Frame, curve: Curve) -> Markup:
     parts = []
     if curve.limit is not None:
         y = frame.at_y(curve.limit)
         ends = {"x1": frame.left, "x2": frame.right, "y1": y, "y2": y}
         parts.append(element("line", **ends, class_=f"limit {curve.style}"))
-    parts.append(
-        element(
-            "polyline",
-            element("title", curve.name),
-            points=_points(corners),
-            class_=f"curve {curve.style}{dash}",
-        )
-    )
-    if corners:
-        x, y = corners[-1]
+    parts.append(_line(frame, curve))
+    if curve.points:
+        x, y = (frame.at_x(curve.points[-1][0]), frame.at_y(curve.points[-1][1]))
         parts.append(element("circle", cx=x, cy=y, r=3.5, class_=f"end-dot {curve.style}"))
     return join(parts)
 
 
-def _end_labels(frame: _Frame, curves: Sequence[Curve]) -> Markup:
+def _line(frame: Frame, curve: Curve) -> Markup:
+    corners = [(frame.at_x(a), frame.at_y(b)) for a, b in curve.points]
+    return element(
+        "polyline",
+        element("title", curve.name),
+        points=_points(corners),
+        class_=f"curve {curve.style}{' dashed' if curve.is_dashed else ''}",
+    )
+
+
+def _end_labels(frame: Frame, curves: Sequence[Curve]) -> Markup:
     ends = [(frame.at_y(curve.points[-1][1]) + 4, curve) for curve in curves if curve.points]
     ends.sort(key=lambda end: end[0])
     parts, lowest = [], -math.inf

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_cost.report import sections
+from lightning_cost.report import cuts, sections
 from lightning_cost.report.curves import cost_curve, metric_curve
 from lightning_cost.report.files import read_report, write_text
+from lightning_cost.report.frontier import frontier
 from lightning_cost.report.markup import page
+from lightning_cost.report.search import search
 
 PAGE_NAME = "report.html"
 
@@ -17,7 +19,11 @@ _PARTS = (
     sections.before_after,
     cost_curve,
     metric_curve,
-    sections.layers,
+    cuts.layers,
+    cuts.ranking,
+    cuts.steps,
+    search,
+    frontier,
     sections.phases,
     sections.provenance,
     sections.parity,

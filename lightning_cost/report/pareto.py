@@ -3,9 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from lightning_cost.cost.resource import Resource
 from lightning_cost.report.charts import Axis, Dot, scatter_chart
 from lightning_cost.report.files import write_text
+from lightning_cost.report.frontier import BEFORE, path_plots, point_table, resources_of
 from lightning_cost.report.markup import Markup, element, page, section, table
 from lightning_cost.report.quantities import (
     is_better_when_lower,
@@ -28,7 +31,7 @@ from lightning_cost.report.sweep import (
 )
 from lightning_cost.report.table import aligned
 
-PARETO_VERSION = 1
+PARETO_VERSION = 2
 
 
 def write_pareto(sweep_dir: str | Path) -> Path:
@@ -49,6 +52,8 @@ def write_pareto(sweep_dir: str | Path) -> Path:
         "rows": [
             {**row.to_dict(), "on_front": index in front} for index, row in enumerate(sweep.rows)
         ],
+        "searches": sweep.searches,
+        "frontiers": sweep.frontiers,
         "unreadable": dict(sweep.unreadable),
     }
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
@@ -60,7 +65,7 @@ def sweep_table(sweep: Sweep) -> str:
     """One line per run as plain text; a star marks the runs that no other run beats."""
     objectives = default_objectives(sweep.rows)
     front = pareto_front([row.values for row in sweep.rows], objectives)
-    names = _resources(sweep.rows, objectives)
+    names = _usual(sweep.rows, objectives)
     metrics = [name for name in objectives if name not in names]
     header = ["run", "", *map(label, names), *metrics, "limits", "settings"]
     rows = [
@@ -92,6 +97,7 @@ def render_pareto(sweep: Sweep, objectives: Mapping[str, Direction], front: Sequ
             "Quality against cost", element("div", *(drawn or [empty]), class_="plots"), hint=hint
         ),
         section("Runs", _table(sweep, names, metrics, front)),
+        *_along_the_rankings(sweep, metrics),
     ]
     if sweep.unreadable:
         rows = [[run, reason] for run, reason in sweep.unreadable.items()]
@@ -109,17 +115,14 @@ def _header(sweep: Sweep, objectives: Mapping[str, Direction], front: Sequence[i
             element("p", "lightning-cost sweep report", class_="kind"),
             element("h1", title),
             element("p", f"Weighed against each other: {weighed}."),
+            *(element("p", sentence) for sentence in _search_sentences(sweep)),
         ),
     )
 
 
 def _plot(rows: Sequence[SweepRow], name: str, metric: str) -> Markup | None:
     """The runs, and their dense networks, with the front of these two objectives alone."""
-    known = [
-        (row, row.cost[name], value)
-        for row in rows
-        if name in row.cost and (value := row.values.get(metric)) is not None
-    ]
+    known = _known(rows, name, metric)
     if not known:
         return None
     unit = known[0][1]["unit"]
@@ -159,6 +162,65 @@ def _plot(rows: Sequence[SweepRow], name: str, metric: str) -> Markup | None:
     return element("div", heading, scatter_chart(dots, front=corners, x=x, y=y))
 
 
+def _along_the_rankings(sweep: Sweep, metrics: Sequence[str]) -> list[Markup]:
+    """The networks that were not trained: one section for all plots, and a table per ranking."""
+    paths = sweep.frontiers
+    if not paths:
+        return []
+    names = resources_of(list(paths.values()))
+    plots = []
+    for metric in metrics:
+        dots = {name: _run_dots(sweep.rows, name, metric) for name in names}
+        plots += path_plots(list(paths.values()), metric, dots)
+    hint = f"{BEFORE} Filled: the runs, trained and deployed. Grey: dense."
+    tables = []
+    for run, points in paths.items():
+        heading = [element("h3", f"ranking of run {run}")] if len(paths) > 1 else []
+        tables += [*heading, point_table(points)]
+    drawn = element("div", *plots, class_="plots") if plots else None
+    return [section("Along the ranking", drawn, *tables, hint=hint)]
+
+
+def _run_dots(rows: Sequence[SweepRow], name: str, metric: str) -> list[Dot]:
+    dots = [
+        Dot(
+            label=row.run.rpartition("/")[2],
+            x=cost["value"],
+            y=value,
+            style="on-front",
+            tip=f"{row.run}, after recovery: {quantity(cost['value'], cost['unit'])}, "
+            f"{metric_value(metric, value)}",
+        )
+        for row, cost, value in _known(rows, name, metric)
+    ]
+    return [*_dense_dots(rows, name, metric), *dots]
+
+
+def _known(
+    rows: Sequence[SweepRow], name: str, metric: str
+) -> list[tuple[SweepRow, Mapping[str, Any], float]]:
+    """The runs whose cost and metric are both known, with these."""
+    return [
+        (row, row.cost[name], value)
+        for row in rows
+        if name in row.cost and (value := row.values.get(metric)) is not None
+    ]
+
+
+def _search_sentences(sweep: Sweep) -> list[str]:
+    """How many searches there were for how many runs."""
+    sentences = []
+    for maker, runs in sweep.searches.items():
+        row = next(row for row in sweep.rows if row.run == maker)
+        assert row.search is not None
+        search = f"One search of {len(row.search['trials'])} candidates, in run {maker}, served"
+        if len(runs) == len(sweep.rows) > 1:
+            sentences.append(f"{search} all {len(runs)} runs.")
+        elif len(runs) > 1:
+            sentences.append(f"{search} the runs {', '.join(runs)}.")
+    return sentences
+
+
 def _dense_dots(rows: Sequence[SweepRow], name: str, metric: str) -> list[Dot]:
     points = dict.fromkeys(
         (row.dense_cost[name]["value"], row.dense_metric)
@@ -192,6 +254,13 @@ def _metric(name: str, value: float | None) -> Markup:
 
 
 def _resources(rows: Sequence[SweepRow], objectives: Mapping[str, Direction]) -> list[str]:
+    """The usual resources, then every other one that some run has; FLOPs are twice the MACs."""
+    seen = {name for row in rows for name in row.cost}
+    others = [r.value for r in Resource if r.value in seen and r is not Resource.flops]
+    return list(dict.fromkeys([*_usual(rows, objectives), *others]))
+
+
+def _usual(rows: Sequence[SweepRow], objectives: Mapping[str, Direction]) -> list[str]:
     """The resources among the objectives, then the usual ones that some run has."""
     metrics = {row.metric for row in rows}
     seen = {name for row in rows for name in row.cost}

@@ -128,32 +128,6 @@ def _metric_cell(name: str, value: float | None) -> Markup:
     return join([metric_value(name, value), " ", how("measured" if value is not None else None)])
 
 
-def layers(report: Report) -> Markup | None:
-    """The width of every layer before and after, to one scale."""
-    widths, bits = report["final"]["widths"], report["final"]["bits"]
-    names = dict.fromkeys([*widths, *bits])
-    if not names:
-        return section("Layers", element("p", "No layer changed.", class_="empty"))
-    widest = max((before for before, _ in widths.values()), default=1) or 1
-    rows = []
-    for name in names:
-        track, text = None, "width not recorded"
-        if name in widths:
-            before, after = widths[name]
-            track = element(
-                "span",
-                element("i", class_="dense", style=f"width:{100 * before / widest:.2f}%"),
-                element("i", class_="final", style=f"width:{100 * after / widest:.2f}%"),
-                class_="track",
-            )
-            text = f"{before} → {after}"
-        depth = f"{bits[name]:g} bit" if name in bits else ""
-        cells = [("b", name), ("span", track), ("em", text), ("small", depth)]
-        rows.append(element("li", *(element(tag, cell) for tag, cell in cells)))
-    hint = "Channels before → after, all to one scale; bits of the weights where quantised."
-    return section("Layers", element("ol", *rows, class_="layers"), hint=hint)
-
-
 def phases(report: Report) -> Markup | None:
     """What each phase took, and what it changed."""
     rows = []

@@ -1,7 +1,7 @@
 """The runs of a sweep as rows, and which of them no other run beats."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,6 +27,8 @@ class SweepRow:
         dense_metric: The dense network's deciding metric.
         limited: The resources that have a limit.
         broken: One sentence per limit that was not kept.
+        search: The search for its ranking; ``None`` where there was none.
+        frontier: Networks along its ranking, where this run looked at them.
     """
 
     run: str
@@ -39,10 +41,14 @@ class SweepRow:
     dense_metric: float | None
     limited: tuple[str, ...]
     broken: tuple[str, ...]
+    search: Mapping[str, Any] | None = None
+    frontier: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self) | {"limited": list(self.limited), "broken": list(self.broken)}
+        """Plain data, without the search and the frontier."""
+        data = asdict(replace(self, search=None, frontier=()))
+        del data["search"], data["frontier"]
+        return data | {"limited": list(self.limited), "broken": list(self.broken)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,32 @@ class Sweep:
 
     rows: tuple[SweepRow, ...]
     unreadable: Mapping[str, str]
+
+    @property
+    def frontiers(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
+        """Networks along each ranking, by the first run that looked at them."""
+        found: dict[str, tuple[Mapping[str, Any], ...]] = {}
+        for row in self.rows:
+            if row.frontier and row.frontier not in found.values():
+                found[row.run] = row.frontier
+        return found
+
+    @property
+    def searches(self) -> dict[str, tuple[str, ...]]:
+        """The runs that each search served, by the run that made it."""
+        served: dict[str, list[str]] = {}
+        makers: list[tuple[str, list[Any]]] = []
+        for row in sorted(self.rows, key=lambda row: bool(row.search and row.search["is_reused"])):
+            if row.search is None:
+                continue
+            losses = [trial["loss"] for trial in row.search["trials"]]
+            alike = (run for run, made in makers if made == losses)
+            maker = next(alike, None) if row.search["is_reused"] else None
+            if maker is None:
+                maker = row.run
+                makers.append((maker, losses))
+            served.setdefault(maker, []).append(row.run)
+        return {maker: tuple(runs) for maker, runs in served.items()}
 
 
 def collect(sweep_dir: str | Path) -> Sweep:
@@ -152,6 +184,7 @@ def _read(run: Path) -> dict[str, Any] | str:
 
 def _row(run: str, report: Mapping[str, Any], settings: Mapping[str, Any]) -> SweepRow:
     final, dense, metric = report["final"], report["dense"], report["metric"]
+    pruning = report["pruning"] or {}
     cost_values = {name: measurement["value"] for name, measurement in final["cost"].items()}
     return SweepRow(
         run=run,
@@ -164,6 +197,8 @@ def _row(run: str, report: Mapping[str, Any], settings: Mapping[str, Any]) -> Sw
         dense_metric=dense["metrics"].get(metric) if metric else None,
         limited=tuple(report["budget"]),
         broken=tuple(broken_limits(report)),
+        search=pruning.get("search"),
+        frontier=tuple(pruning.get("frontier", ())),
     )
 
 

@@ -20,7 +20,7 @@ NUM_EPOCHS = 8
 
 def settings(**changes) -> CompressSettings:
     given = {
-        "schedule": PruningSchedule(warmup_epochs=2, num_steps=2, recover_epochs=3),
+        "schedule": PruningSchedule(warmup_epochs=2, num_steps=2, recover_epochs=3, shape="linear"),
         "search": EvolutionSearch(num_candidates=6, calibration_samples=128, search_samples=128),
         "channels": ChannelRules(multiple=4),
         "quantize_epochs": 2,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,6 +17,7 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.callbacks import compress_to
@@ -243,14 +244,17 @@ def test_a_fit_shorter_than_the_schedule(tmp_path):
     refused(tmp_path, [pruning], message, max_epochs=5)
 
 
-@pytest.mark.parametrize("callback", ["pruning", "quantization"])
-def test_averaged_weights(tmp_path, callback):
-    chosen = {
-        "pruning": GlobalRankingPruning(ModelBudget(macs="50%")),
-        "quantization": QuantizationAwareTraining(),
-    }[callback]
-    message = "callbacks must not average weights .* got EMAWeightAveraging"
-    refused(tmp_path, [chosen, EMAWeightAveraging()], message, max_epochs=40)
+def test_a_guard_without_a_dense_network_to_compare_with():
+    guard = MetricGuard(metric="val/accuracy", max_drop=0.1)
+    with pytest.raises(ValueError, match="warmup_epochs must be >= 1 where a guard compares with"):
+        GlobalRankingPruning(
+            ModelBudget(macs="50%"), schedule=PruningSchedule(warmup_epochs=0), guard=guard
+        )
+
+
+def test_a_word_for_distillation():
+    with pytest.raises(ValueError, match="distillation must be a Distillation, 'auto' or None, go"):
+        GlobalRankingPruning(ModelBudget(macs="50%"), distillation="yes")
 
 
 def test_sharded_parameters():

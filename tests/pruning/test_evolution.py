@@ -39,15 +39,15 @@ def test_plain_rankings_come_first_and_bound_the_winner():
     asked = _run(search)
     assert asked[:2] == [Candidate.identity("l2", 4), Candidate.identity("normalised", 4)]
     assert not any(candidate.is_plain for candidate in asked[2:])
-    assert set(search.plain) == {"l2", "normalised"}
-    assert search.best[1] <= min(search.plain.values())
-    assert search.best[1] == min(map(_distance, asked))
+    assert set(search.ledger.plain) == {"l2", "normalised"}
+    assert search.ledger.best[1] <= min(search.ledger.plain.values())
+    assert search.ledger.best[1] == min(map(_distance, asked))
 
 
 def test_a_plain_winner_stays_the_winner():
     search = _search(num_candidates=30)
     _run(search, lambda candidate: 0.0 if candidate == Candidate.identity("l2", 4) else 1.0)
-    assert search.best == (Candidate.identity("l2", 4), 0.0)
+    assert search.ledger.best == (Candidate.identity("l2", 4), 0.0)
 
 
 def test_it_finds_more_than_random_mutations_of_the_start_do():
@@ -61,7 +61,7 @@ def test_it_finds_more_than_random_mutations_of_the_start_do():
 def _run_best(seed, **settings):
     search = _search(seed, **settings)
     _run(search)
-    return search.best[1]
+    return search.ledger.best[1]
 
 
 def test_candidates_differ_and_a_seed_repeats_them():
@@ -90,25 +90,31 @@ def test_the_oldest_leaves_however_good_it_is():
 def test_nan_is_infinitely_bad():
     search = _search(num_candidates=3)
     _run(search, lambda candidate: float("nan") if candidate.base == "l2" else 1.0)
-    assert search.best[1] == 1.0
-    assert search.plain["l2"] == math.inf
+    assert search.ledger.best[1] == 1.0
+    assert search.ledger.plain["l2"] == math.inf
 
 
-def test_a_resumed_search_goes_on_as_if_never_stopped(tmp_path):
-    whole = _search(num_candidates=40)
-    _run(whole)
-    stopped, resumed = _search(num_candidates=40), _search(seed=99, num_candidates=40)
-    _run(stopped, limit=17)
-    torch.save(stopped.state_dict(), tmp_path / "search.pt")
-    resumed.load_state_dict(torch.load(tmp_path / "search.pt", weights_only=True))
-    _run(resumed)
-    assert resumed.num_told == 40
-    assert resumed.best == whole.best
+def test_a_batch_holds_no_outcome_twice_and_waits_for_nothing_but_plain_ones():
+    search = _search(num_candidates=30, outcome=lambda candidate: candidate.alpha[0] > 1)
+    assert search.ask() == Candidate.identity("l2", 4)
+    assert search.ask() is None, "the other plain ranking is the same, and no one is alive"
+    search.tell(Candidate.identity("l2", 4), 1.0)
+    offspring = search.ask()
+    assert offspring.alpha[0] > 1
+    assert search.ask() is None, "there are two outcomes, and both are given out"
+
+
+def test_rejected_candidates_have_offspring_and_never_win():
+    search = _search(num_candidates=4)
+    for fitness, is_rejected in ((3.0, False), (2.0, False), (1.0, True)):
+        search.tell(search.ask(), fitness, is_rejected=is_rejected)
+    assert search.ledger.best[1] == 2.0
+    assert min(fitness for _, fitness in search._population) == 1.0
 
 
 def test_nothing_told_has_no_best():
     with pytest.raises(ValueError, match="best needs one candidate told of, got none"):
-        _ = _search().best
+        _ = _search().ledger.best
 
 
 @pytest.mark.parametrize(
@@ -118,10 +124,28 @@ def test_nothing_told_has_no_best():
         ("population_size", 0, ">= 1"),
         ("tournament_size", 0, ">= 1"),
         ("search_samples", 0, ">= 1"),
+        ("num_parallel", 0, ">= 1"),
+        ("tune_steps", -1, ">= 0"),
+        ("glance_ratio", 1.0, r"lie in \[0, 1\)"),
         ("mutation_ratio", 0.0, r"lie in \(0, 1\]"),
         ("initial_noise", 0.0, "> 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, value, rule):
     with pytest.raises(ValueError, match=f"{name} must (be )?{rule}, got {value}"):
+        EvolutionSearch(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("optimizer", "adam", "optimizer must be of evolution, cmaes, got 'adam'"),
+        ("combine", "max", "combine must be of sum, mean, got 'max'"),
+        ("saliencies", ["l2", "l7"], "saliencies must be of l2, l1, .* got 'l7'"),
+        ("saliencies", [], r"saliencies must name one or more, each once, got \[\]"),
+        ("saliencies", ["l2", "l2"], r"each once, got \['l2', 'l2'\]"),
+    ],
+)
+def test_unknown_names_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=message):
         EvolutionSearch(**{name: value})

@@ -1,4 +1,4 @@
-"""Recalibration against statistics computed by hand, and a candidate's loss step by step."""
+"""A candidate's loss step by step, and what is left as it was."""
 
 import copy
 import math
@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.pruning.batches import classification_loss
-from lightning_cost.pruning.fitness import candidate_loss, recalibrate_batch_norm
+from lightning_cost.pruning.batches import SearchData, classification_loss
+from lightning_cost.pruning.fitness import CutJudge, tune
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.surgery import operated, removal
 from tests.reference.random_networks import conv, images, randomised
+
+PLAN = Plan(kept={"0.0": (1, 2)}, num_channels={"0.0": 4})
 
 
 def _network():
@@ -21,67 +24,88 @@ def _network():
     )
 
 
-def _batches(num_batches=3, size=4):
-    labels = torch.arange(size) % 3
-    return [(images(seed, (size, 2, 6, 6)), labels) for seed in range(num_batches)]
+def _batches(*sizes):
+    return [
+        (images(seed, (size, 2, 6, 6)), torch.arange(size) % 3) for seed, size in enumerate(sizes)
+    ]
 
 
-def _change(network):
-    grouping = channel_groups(network, images())
-    return removal(grouping, Plan(kept={"0.0": (1, 2)}, num_channels={"0.0": 4}))
+DATA = SearchData(calibration=_batches(4, 4), search=_batches(4, 7, 3, 2))
 
 
-def test_statistics_are_averages_over_batches():
-    network = _network().train()
-    norm = network[0][1]
-    norm.momentum = 0.3
-    batches = _batches()
-    recalibrate_batch_norm(network, batches, classification_loss)
-    features = [network[0][0](inputs).detach() for inputs, _ in batches]
-    means = torch.stack([feature.mean((0, 2, 3)) for feature in features])
-    variances = torch.stack([feature.var((0, 2, 3)) for feature in features])
-    torch.testing.assert_close(norm.running_mean, means.mean(0))
-    torch.testing.assert_close(norm.running_var, variances.mean(0))
-    assert norm.momentum == 0.3
-    assert all(module.training for module in network.modules())
+def _judged(network, data=DATA, loss=classification_loss, limit=math.inf, **settings):
+    judge = CutJudge(network, channel_groups(network, images()), data, loss, **settings)
+    return judge(PLAN, flops_per_sample=10.0, limit=limit)
 
 
-def test_modes_and_momenta_come_back_after_an_error():
-    network = _network().eval()
-
-    def failing(network, batch):
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError, match="no"):
-        recalibrate_batch_norm(network, _batches(), failing)
-    assert network[0][1].momentum == 0.1
-    assert not any(module.training for module in network.modules())
-
-
-def test_without_batch_norm_nothing_is_run():
-    recalibrate_batch_norm(nn.Linear(2, 2), [None], lambda *_: pytest.fail("must not run"))
-
-
-def test_the_loss_is_the_mean_over_samples():
-    network = _network()
-    change, calibration = _change(network), _batches(2)
-    search = [*_batches(1, size=4), *_batches(1, size=7)]
-    state = copy.deepcopy(network.state_dict())
-    found = candidate_loss(network, change, calibration, search, classification_loss)
-    candidate = operated(network, change)
-    recalibrate_batch_norm(candidate, calibration, classification_loss)
-    inputs = torch.cat([batch[0] for batch in search])
-    labels = torch.cat([batch[1] for batch in search])
+def _loss_by_hand(network, batches, tuned=0):
+    candidate = copy.deepcopy(operated(network, removal(channel_groups(network, images()), PLAN)))
+    if tuned:
+        tune(candidate, DATA.calibration, classification_loss, tuned)
+    recalibrate_batch_norm(candidate, DATA.calibration, classification_loss)
+    inputs, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     with torch.no_grad():
-        expected = classification_loss(candidate.eval(), (inputs, labels)).item()
-    assert found == pytest.approx(expected, rel=1e-5)
+        return classification_loss(candidate.eval(), (inputs, labels)).item()
+
+
+@pytest.mark.parametrize("tuned", [0, 3])
+def test_the_loss_is_the_mean_over_samples_and_the_network_is_left_alone(tuned):
+    network = _network()
+    state = copy.deepcopy(network.state_dict())
+    drawn = torch.random.get_rng_state()
+    found = _judged(network, tune_steps=tuned)
+    assert found.loss == found.glance == pytest.approx(_loss_by_hand(network, DATA.search, tuned))
+    assert found.flops == 10.0 * (8 + 16 + 3 * 4 * tuned)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert found == _judged(network, tune_steps=tuned)
 
 
-def test_nan_and_nothing_to_judge_by_are_infinitely_bad():
+def test_training_lowers_the_loss_of_what_it_trains_on():
+    network, batches = _network().train(), _batches(8)
+    network[2].p = 0.0
+    before = classification_loss(network, batches[0]).item()
+    assert tune(network, batches, classification_loss, 20) == 160
+    assert not network.training
+    assert classification_loss(network.train(), batches[0]).item() < 0.9 * before
+
+
+def test_a_first_glance_rejects():
     network = _network()
-    change = _change(network)
+    whole = _judged(network, glance_ratio=0.5)
+    assert whole.glance == pytest.approx(_loss_by_hand(network, DATA.search[:2]))
+    assert whole.loss == _judged(network).loss
+    assert _judged(network, glance_ratio=0.5, limit=whole.glance) == whole
+    rejected = _judged(network, glance_ratio=0.5, limit=whole.glance * 0.999)
+    assert rejected.is_rejected
+    assert rejected.loss == rejected.glance == whole.glance
+    assert rejected.flops == 10.0 * (8 + 11)
+
+
+def test_a_repair_sees_the_cut_before_it_is_judged():
+    network, seen = _network(), []
+
+    def silence(candidate, change):
+        seen.append(change)
+        candidate[4].weight.data = torch.zeros_like(candidate[4].weight)
+        candidate[4].bias.data = torch.zeros_like(candidate[4].bias)
+        return 5.0
+
+    found = _judged(network, repair=silence)
+    assert found.loss == pytest.approx(math.log(3))
+    assert found.flops == 10.0 * 24 + 5.0
+    assert seen == [removal(channel_groups(network, images()), PLAN)]
+    assert bool(network[4].weight.any())
+
+
+@pytest.mark.parametrize("limit", [1.0, math.inf])
+def test_nan_and_nothing_to_judge_by_are_infinitely_bad(limit):
+    network = _network()
     nan = lambda *_: torch.tensor(float("nan"))  # noqa: E731
-    assert candidate_loss(network, change, [], _batches(), nan) == math.inf
-    assert candidate_loss(network, change, [], [], classification_loss) == math.inf
+    found = _judged(network, loss=nan, limit=limit, glance_ratio=0.5)
+    assert found.loss == math.inf
+    assert found.is_rejected == (limit < math.inf)
+    for nothing in ([], _batches(0)):
+        data = SearchData(calibration=DATA.calibration, search=nothing)
+        assert _judged(network, data).loss == math.inf

@@ -1,5 +1,6 @@
 """Rankings against one-at-a-time removal."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -56,3 +57,49 @@ def test_bad_numbers_are_refused():
         GlobalRanking(scores={"a": (float("nan"),)})
     with pytest.raises(ValueError, match="multiple must be >= 1, got 0"):
         GlobalRanking(scores={"a": (1.0,)}).path(multiple=0)
+
+
+RANKING = GlobalRanking(scores={"a": (0.1, 1 / 3), "b": (-2.0,)})
+
+
+@given(st.dictionaries(st.text(), st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=4)))
+def test_a_file_brings_back_every_bit(tmp_path_factory, values):
+    ranking = GlobalRanking(scores={name: tuple(group) for name, group in values.items()})
+    path = tmp_path_factory.mktemp("ranking") / "new" / "ranking.json"
+    assert GlobalRanking.load(ranking.save(path)) == ranking
+
+
+def test_a_file_that_is_no_ranking_is_refused(tmp_path):
+    path = RANKING.save(tmp_path / "ranking.json")
+    whole = json.loads(path.read_text())
+    refused = {
+        "{": "got something else in",
+        "[1]": "got something else in",
+        json.dumps({**whole, "format": "x"}): "got 'x' in",
+        json.dumps({**whole, "scores": {"a": [1.0], "b": [1.0]}}): "groups were changed in",
+        json.dumps({**whole, "scores": {"a": ["x", 1]}}): "got a damaged one",
+        json.dumps({**whole, "scores": [1]}): "got a damaged one",
+        json.dumps({**whole, "scores": {"a": [float("nan"), 1]}}): "got a damaged one",
+    }
+    for text, message in refused.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            GlobalRanking.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="got something else"):
+        GlobalRanking.load(path)
+    path.write_text(json.dumps({**whole, "version": 2}))
+    with pytest.raises(ValueError, match="ranking must be of version 1, got 2"):
+        GlobalRanking.load(path)
+    with pytest.raises(FileNotFoundError, match="ranking must be a file, got"):
+        GlobalRanking.load(tmp_path / "none.json")
+
+
+def test_a_ranking_of_another_network_is_refused():
+    RANKING.require_match({"b": 1, "a": 2})
+    with pytest.raises(ValueError, match="got one with 2 channels in group 'a' .* with 3"):
+        RANKING.require_match({"a": 3, "b": 1})
+    with pytest.raises(ValueError, match="got one with 1 channels in group 'b' .* with no"):
+        RANKING.require_match({"a": 2})
+    with pytest.raises(ValueError, match="got one with no channels in group 'c' .* with 4"):
+        RANKING.require_match({"a": 2, "b": 1, "c": 4})

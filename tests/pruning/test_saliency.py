@@ -67,3 +67,29 @@ def test_weights_that_are_not_finite_are_named():
     nn.init.constant_(network[0].weight, float("nan"))
     with pytest.raises(ValueError, match=r"weights must be finite to be ranked, .* group '0'"):
         group_saliency(network, grouping)
+
+
+def test_taylor_sums_importance_over_filters():
+    network, grouping = _setting(conv(2, 4), nn.Conv2d(4, 2, 1))
+    importance = {"0.0.weight": torch.rand(4, 2, 3, 3)}
+    found = group_saliency(network, grouping, "taylor", importance=importance)["0.0"]
+    torch.testing.assert_close(found, importance["0.0.weight"].double().sum((1, 2, 3)))
+    with pytest.raises(ValueError, match="importance must be given for kind='taylor', got none"):
+        group_saliency(network, grouping, "taylor")
+
+
+def test_fpgm_sums_distances_to_the_other_filters():
+    network, grouping = _setting(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 2, 1))
+    filters = network[0].weight.detach().double().flatten(1)
+    expected = [sum(float((a - b).norm()) for b in filters) for a in filters]
+    found = group_saliency(network, grouping, "fpgm")["0"]
+    torch.testing.assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0
+    )
+
+
+def test_the_filter_that_others_replace_best_has_the_least_fpgm():
+    network, grouping = _setting(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        network[0].weight[2] = network[0].weight[[0, 1, 3]].mean(0)
+    assert int(group_saliency(network, grouping, "fpgm")["0"].argmin()) == 2

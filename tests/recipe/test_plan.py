@@ -58,7 +58,7 @@ def test_the_compute_of_each_part_has_a_closed_form():
     found = {share.name: (share.flops, share.num_epochs) for share in shares}
     assert found == {
         "warmup": (STEP * sizes["train"] * 2, 2),
-        "prune and recover": (STEP * sizes["train"] * 4, 4),
+        "prune and recover": ((STEP + FORWARD) * sizes["train"] * 4, 4),
         "quantize": (STEP * sizes["train"] * 1, 1),
         "validation": (FORWARD * sizes["val"] * 7, 7),
         # a target of half the MACs is judged at three quarters and at half

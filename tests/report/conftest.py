@@ -85,6 +85,50 @@ def widths() -> dict[str, tuple[int, int]]:
     return layers
 
 
+def cuts() -> dict[str, Any]:
+    """The groups of ``widths``: ten of them, whose channels take turns in the ranking."""
+    layers = widths()
+    totals = {name: before for name, (before, _) in layers.items() if name.endswith("conv1")}
+    totals["stage3.2.conv2"] = 128
+    order = sorted((place * 997 % 1009, name) for place, name in enumerate(
+        name for name, total in totals.items() for _ in range(total)
+    ))  # fmt: skip
+    ranks: dict[str, list[int]] = {name: [] for name in totals}
+    for rank, (_, name) in enumerate(order):
+        ranks[name].append(rank)
+    kept = {name: layers[name][1] for name in totals}
+    halfway = [(total + kept[name]) // 2 for name, total in totals.items()]
+    trials = []
+    for number, loss in enumerate((0.9, 0.7, 0.8, 2.5, 0.72, 0.64, float("inf"), 0.66)):
+        trials.append({
+            "base": ("uniform", "l2", "l2_normalised")[number % 3], "is_plain": number < 3,
+            "loss": loss, "best": min([loss, *(trial["loss"] for trial in trials)]),
+            "flops": 1e9 * (number + 1), "is_rejected": number == 3,
+        })  # fmt: skip
+    return {
+        "groups": [
+            {"name": name, "layers": [name], "ranks": ranks[name], "kept": kept[name]}
+            for name in totals
+        ],
+        "left_alone": {"classifier": "its channels are the network's output"},
+        "steps": [
+            {"epoch": 7, "kept": halfway, "is_made": True},
+            {"epoch": 10, "kept": list(kept.values()), "is_made": True},
+            {"epoch": 13, "kept": list(kept.values()), "is_made": False},
+        ],
+        "remarks": ["pruning step 3 of 3 removes nothing"],
+        "search": {"is_reused": False, "flops": 8e9, "trials": trials},
+        "frontier": [
+            {
+                "cost": cost_to_dict(cost_of(share, 3 * share)),
+                "metrics": {"val_acc": 0.92 - 0.6 * (1 - share) ** 2},
+                "keep_ratio": share**0.5,
+            }
+            for share in (0.8, 0.5, 0.3, 0.1)
+        ],
+    }
+
+
 def build(**changes: Any) -> dict[str, Any]:
     """The fixture report; keyword arguments replace those of ``build_report`` and ``RunFacts``."""
     facts = {
@@ -119,7 +163,7 @@ def build(**changes: Any) -> dict[str, Any]:
             "onnxruntime": latency(2.94, "onnxruntime"),
         },
     )
-    layers = widths()
+    layers = widths() | {"classifier": (10, 10)}
     final = Stage(
         cost=cost_of(0.288, 0.69, size_ratio=0.26),
         metrics={"val_acc": 0.9168, "test_acc": 0.9125},
@@ -144,6 +188,7 @@ def build(**changes: Any) -> dict[str, Any]:
         "history": history(),
         "spend": spend,
         "training_limits": {"wall_clock_s": 7200.0},
+        "pruning": cuts(),
         "parity": {
             "max_abs_error": 0.112,
             "output_range": 18.4,
@@ -160,6 +205,11 @@ def build(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def make_report() -> Callable[..., dict[str, Any]]:
     return build
+
+
+@pytest.fixture
+def pruning() -> dict[str, Any]:
+    return cuts()
 
 
 @pytest.fixture

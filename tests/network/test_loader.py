@@ -1,0 +1,39 @@
+"""What another one reads of the training data, the fit still gets."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from lightning_cost.network.loader import apart_from_fit
+
+DATA = TensorDataset(torch.arange(12))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.arange(12))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **how: DataLoader(DATA, batch_size=4, **how),
+        lambda **how: DataLoader(DATA, batch_size=5, drop_last=True, **how),
+        lambda **how: DataLoader(DATA, batch_size=None, **how),
+        lambda **how: DataLoader(Stream(), batch_size=4, **how),
+    ],
+)
+def test_the_same_batches_from_an_iterator_of_its_own(make):
+    loader = make(num_workers=1, persistent_workers=True)
+    expected = [torch.as_tensor(b[0] if isinstance(b, (list, tuple)) else b) for b in make()]
+    fit = iter(loader)
+    first = next(fit)
+    beside = [b[0] if isinstance(b, (list, tuple)) else b for b in apart_from_fit(loader)]
+    rest = [b[0] if isinstance(b, (list, tuple)) else b for b in [first, *fit]]
+    assert all(torch.equal(*pair) for pair in zip(beside, expected, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(rest, expected, strict=True))
+
+
+def test_what_shares_no_iterator_is_left_as_it_is():
+    for loader in (DataLoader(DATA), [1, 2], None):
+        assert apart_from_fit(loader) is loader
