@@ -116,7 +116,7 @@ def trained(
     num_epochs = -(-steps // steps_per_epoch)
     monitor = CostMonitor()
     module = ImageClassifier(
-        network,
+        network.train(),  # Lightning leaves what is in evaluation mode there
         num_classes=data.num_classes,
         phases=[LearningPhase(epochs=num_epochs, peak=peak)],
     )

@@ -125,7 +125,7 @@ class ParetoReport(HydraCallback):
                 budget = OmegaConf.to_object(composed.budget)
                 assert isinstance(budget, ModelBudget)
                 budgets.append(budget)
-        except (ValueError, HydraException, OmegaConfBaseException):
+        except (ValueError, TypeError, HydraException, OmegaConfBaseException):
             return  # the run that it belongs to will say so
         announce(Path(config.hydra.sweep.dir), budgets)
 

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from lightning_cost import cli
 from lightning_cost.hardware.catalogue import conf_dir, known_hardware
 from lightning_cost.network.checkpoint import load_compressed
+from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.report.schema import load_schema
 from lightning_cost.zoo.classifier import ImageClassifier
 from lightning_cost.zoo.resnet import resnet8
@@ -149,6 +150,33 @@ def test_a_sweep_ends_in_one_table_and_page(tmp_path, capsys):
     for row in rows:
         assert row["run"] in printed
     assert "</html>" in (tmp_path / "pareto.html").read_text()
+    # one search, for the tightest budget, serves both
+    assert len(list(tmp_path.glob("search-*.jsonl"))) == 1
+    assert json.loads((tmp_path / "tightest_budget.json").read_text()) == {"macs": "40%"}
+    first, second = (json.loads((tmp_path / run / "report.json").read_text()) for run in "01")
+    spent = [report["spend"]["search_flops"] for report in (first, second)]
+    assert spent[0]["value"] > 0 == spent[1]["value"]
+    assert "2 of 2 candidates had been judged before" in spent[1]["assumptions"]
+    assert "judged before" not in spent[0]["assumptions"]
+    rankings = [GlobalRanking.load(tmp_path / run / "ranking.json") for run in "01"]
+    assert rankings[0] == rankings[1]
+
+
+def test_a_ranking_can_be_given(kept_run, tmp_path):
+    run_dir, _ = kept_run
+    ranking = run_dir / "ranking.json"
+    assert fit(f"ranking={ranking}", "budget.macs=80%", f"run_dir={tmp_path / 'run'}") == cli.KEPT
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["spend"]["search_flops"]["value"] == 0
+    assert (tmp_path / "run" / "ranking.json").read_bytes() == ranking.read_bytes()
+
+
+def test_the_runs_of_a_sweep_are_those_that_hydra_makes():
+    words = ["budget.macs=70%,40%", "seed=range(2)", "model=resnet8", "budget.params='1,2'"]
+    rest = ["model=resnet8", "budget.params='1,2'"]
+    assert cli._single_runs(words) == [
+        [f"budget.macs={macs}", f"seed={seed}", *rest] for macs in ("70%", "40%") for seed in (0, 1)
+    ]
 
 
 def test_a_sweep_in_which_every_run_is_refused(tmp_path, capsys):

@@ -16,6 +16,11 @@ from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.saliency import Saliency
 from lightning_cost.pruning.search_memory import SearchMemory
 
+LEAST_ALIVE = 6
+"""Candidates that must be alive before another one can be called a bad one."""
+WORST_ALIVE = 0.75
+"""The share of those alive that a candidate must not be worse than."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
@@ -128,7 +133,7 @@ class Panel:
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Trial]:
         """What each of the candidates is judged at, in order."""
-        limit = max(self._glances) if self._may_reject and self._glances else math.inf
+        limit = self._limit()
         tasks = [self._task(candidate, limit) for candidate in candidates]
         found = [self._memory.recall(task) if task.plans else [] for task in tasks]
         self.num_recalled += sum(bool(each) for each in found)
@@ -145,6 +150,12 @@ class Panel:
         ]
         self.trials += trials
         return trials
+
+    def _limit(self) -> float:
+        """What a first glance must not be worse than."""
+        if not self._may_reject or len(self._glances) < LEAST_ALIVE:
+            return math.inf
+        return sorted(self._glances)[math.ceil(WORST_ALIVE * len(self._glances)) - 1]
 
     def _task(self, candidate: Candidate, limit: float) -> Task:
         """The networks of a candidate that were not judged yet."""

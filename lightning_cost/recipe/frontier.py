@@ -10,6 +10,7 @@ from torch import nn
 from lightning_cost.cost.measurement import Cost, Measurement, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import num_samples_of
+from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
@@ -96,11 +97,7 @@ def accuracy_judge(name: str, batches: Iterable[Any], num_samples: int) -> Judge
         batches: Of which so many are taken that they hold at least ``num_samples``.
         num_samples: How many samples are enough.
     """
-    taken: list[Any] = []
-    for batch in batches:
-        if sum(map(num_samples_of, taken)) >= num_samples:
-            break
-        taken.append(batch)
+    taken = collect_batches(batches, num_samples, lambda batch: batch)
 
     def judge(network: nn.Module) -> dict[str, float]:
         with torch.no_grad():

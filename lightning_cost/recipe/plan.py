@@ -18,6 +18,7 @@ from lightning_cost.hardware.estimate import LACK
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.fitness import FORWARD_PASSES_OF_A_STEP
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.search import judged_ratios
 from lightning_cost.recipe.callbacks import callbacks_for
@@ -242,7 +243,7 @@ def _shares(
                 is_at_most=settings.prune,
             )
         )
-    if settings.prune:
+    if settings.prune and config.ranking is None:
         shares.append(_search(config, forward, sizes, allowed_ratio))
     return shares
 
@@ -259,13 +260,17 @@ def _search(
         (search.calibration_samples, sizes["train"]),
         (search.search_samples, sizes.get("search", sizes["train"])),
     )
-    samples = sum(min(-(-wanted // batch_size) * batch_size, held) for wanted, held in parts)
+    taken = [min(-(-wanted // batch_size) * batch_size, held) for wanted, held in parts]
+    samples = sum(taken) + FORWARD_PASSES_OF_A_STEP * batch_size * search.tune_steps
+    has_gradients = "taylor" in search.saliencies
+    gradients = FORWARD_PASSES_OF_A_STEP * taken[0] if has_gradients else 0
     shown = " and ".join(f"{ratio:.0%}" for ratio in ratios)
     return Share(
         name="search",
-        flops=forward * samples * search.num_candidates * sum(ratios),
+        flops=forward * (samples * search.num_candidates * sum(ratios) + gradients),
         assumptions=f"at most: {search.num_candidates} candidates, each judged at {shown} of the "
-        f"MACs on {samples} samples",
+        f"MACs on {samples} samples"
+        + (f" and trained for {search.tune_steps} steps" if search.tune_steps else ""),
         is_at_most=True,
     )
 

@@ -43,5 +43,11 @@ def shared_search(sweep_dir: Path) -> SharedSearch:
         ValueError: If what :func:`announce` wrote there is damaged.
     """
     path = sweep_dir / BUDGET_NAME
-    limits = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        limits = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"{BUDGET_NAME} must be what the sweep wrote, got something else in "
+            f"{str(sweep_dir)!r}; delete it, and each run searches for its own budget"
+        ) from error
     return SharedSearch(folder=str(sweep_dir), budget=ModelBudget.from_dict(limits))

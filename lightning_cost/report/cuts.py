@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_cost.report.charts import Axis
 from lightning_cost.report.columns import Column, column_chart
-from lightning_cost.report.markup import Markup, element, section, table
+from lightning_cost.report.markup import Markup, element, path_name, section, table
 from lightning_cost.report.quantities import percent
 from lightning_cost.report.strips import Strip, strip_list
 
@@ -129,7 +129,7 @@ def _layer(
         )
         text, ratio = f"{before} → {after}", f"{100 * after / before:.0f} %" if before else ""
     depth = f"{bits:g} bit" if bits is not None else ""
-    cells = [("b", name), ("span", track), ("em", text), ("em", ratio), ("small", depth)]
+    cells = [("b", path_name(name)), ("span", track), ("em", text), ("em", ratio), ("small", depth)]
     return element("li", *(element(tag, cell) for tag, cell in cells))
 
 

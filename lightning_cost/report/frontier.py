@@ -14,7 +14,7 @@ from lightning_cost.report.quantities import (
     percent,
     quantity,
 )
-from lightning_cost.report.sections import marked
+from lightning_cost.report.sections import marked, metric_cell
 
 Points = Sequence[Mapping[str, Any]]
 """Entries ``{cost, metrics, keep_ratio}`` of ``report.json``, from the largest network on."""
@@ -84,7 +84,7 @@ def point_table(points: Points) -> Markup:
         [
             percent(point["keep_ratio"]),
             *(marked(point["cost"].get(name)) for name in names),
-            *(metric_value(name, point["metrics"].get(name)) for name in metrics),
+            *(metric_cell(name, point["metrics"].get(name)) for name in metrics),
         ]
         for point in points
     ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 
-_VOID = {"meta", "br"}
+_VOID = {"meta", "br", "wbr"}
 # nothing may be fetched or run, whatever a name in the report holds
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -40,6 +40,16 @@ def join(parts: Iterable[str | None]) -> Markup:
             if part is not None
         )
     )
+
+
+def path_name(name: str) -> Markup:
+    """The name of a layer, which may be broken after its dots.
+
+    >>> path_name("stem.conv")
+    'stem.<wbr>conv'
+    """
+    first, *rest = name.split(".")
+    return join([first, *(join([".", element("wbr"), part]) for part in rest)])
 
 
 def section(heading: str, *children: str | None, hint: str | None = None) -> Markup:

@@ -20,7 +20,7 @@ from lightning_cost.report.quantities import (
     origin,
     quantity,
 )
-from lightning_cost.report.sections import how, marked
+from lightning_cost.report.sections import marked, metric_cell
 from lightning_cost.report.sweep import (
     Direction,
     Sweep,
@@ -233,24 +233,19 @@ def _dense_dots(rows: Sequence[SweepRow], name: str, metric: str) -> list[Dot]:
 def _table(
     sweep: Sweep, names: Sequence[str], metrics: Sequence[str], front: Sequence[int]
 ) -> Markup:
-    header = ["run", *map(label, names), *metrics, "front", "limits", "settings"]
+    header = ["run", "settings", *map(label, names), *metrics, "verdict"]
     rows = [
         [
             row.run,
-            *(marked(row.cost.get(name)) for name in names),
-            *(_metric(name, row.values.get(name)) for name in metrics),
-            "on the front" if index in front else "beaten",
-            "; ".join(row.broken) or "kept",
             _settings(row),
+            *(marked(row.cost.get(name)) for name in names),
+            *(metric_cell(name, row.values.get(name)) for name in metrics),
+            f"{'on the front' if index in front else 'beaten'}; "
+            f"{'; '.join(row.broken) or 'limits kept'}",
         ]
         for index, row in enumerate(sweep.rows)
     ]
-    return table(header, rows)
-
-
-def _metric(name: str, value: float | None) -> Markup:
-    mark = how("measured" if value is not None else None)
-    return element("span", metric_value(name, value), " ", mark)
+    return table(header, rows, "runs")
 
 
 def _resources(rows: Sequence[SweepRow], objectives: Mapping[str, Direction]) -> list[str]:

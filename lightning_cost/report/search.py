@@ -88,8 +88,8 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("search compute", quantity(takes, "FLOP")),
     ]
     if found["is_reused"]:
-        words = f"judged by another run of the sweep; {quantity(found['flops'], 'FLOP')} here"
-        facts.append(("reused", words))
+        rest = f"; {quantity(found['flops'], 'FLOP')} of it here" if found["flops"] else ""
+        facts.append(("judged by", f"another run of the sweep{rest}"))
     return facts
 
 

@@ -119,12 +119,13 @@ def before_after(report: Report) -> Markup:
         rows.append([label(name), marked(before), marked(after), ratio])
     for name in dict.fromkeys([*dense["metrics"], *final["metrics"]]):
         values = dense["metrics"].get(name), final["metrics"].get(name)
-        cells = [_metric_cell(name, value) for value in values]
+        cells = [metric_cell(name, value) for value in values]
         rows.append([name, *cells, metric_change(name, *values)])
     return section("Before and after", table(["", "dense", "as deployed", "change"], rows))
 
 
-def _metric_cell(name: str, value: float | None) -> Markup:
+def metric_cell(name: str, value: float | None) -> Markup:
+    """A metric and its mark."""
     return join([metric_value(name, value), " ", how("measured" if value is not None else None)])
 
 
@@ -143,7 +144,7 @@ def phases(report: Report) -> Markup | None:
                 epochs,
                 UNKNOWN if seconds is None else duration(seconds),
                 *(marked(phase["cost_after"].get(name)) for name in main),
-                *([_metric_cell(metric, phase["metric"])] if metric else []),
+                *([metric_cell(metric, phase["metric"])] if metric else []),
             ]
         )
     if not rows:

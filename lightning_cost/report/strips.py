@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_cost.report.markup import Markup, element
+from lightning_cost.report.markup import Markup, element, path_name
 from lightning_cost.report.quantities import percent
 
 NUM_CELLS = 240
@@ -79,7 +79,7 @@ def _row(strip: Strip, lines: Sequence[int], total: int) -> Markup:
     )
     return element(
         "li",
-        element("b", strip.name),
+        element("b", path_name(strip.name)),
         element("span", drawing),
         element("em", f"{strip.num_kept} of {count}"),
         element("em", percent(strip.num_kept / count)),

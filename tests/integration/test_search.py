@@ -10,6 +10,7 @@ from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search_run import SharedSearch
 from tests.integration import setting
 
@@ -23,7 +24,7 @@ class Killed(BaseException):
 def _callbacks(folder, **changes):
     pruning = GlobalRankingPruning(
         setting.ModelBudget(macs=changes.pop("macs", "50%")),
-        schedule=setting.settings().schedule,
+        schedule=PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=1),
         search=setting.settings().search,
         channels=setting.settings().channels,
         **changes,
@@ -34,7 +35,7 @@ def _callbacks(folder, **changes):
 
 def _fit(folder, checkpoint=None, **changes):
     module, callbacks = setting.module(), _callbacks(folder, **changes)
-    trainer = setting.trainer(folder, callbacks, max_epochs=6, enable_checkpointing=True)
+    trainer = setting.trainer(folder, callbacks, max_epochs=2, enable_checkpointing=True)
     given = {} if checkpoint is None else {"ckpt_path": checkpoint, "weights_only": True}
     trainer.fit(module, datamodule=setting.data(), **given)
     return module.network.state_dict(), callbacks[0].update_spend(), callbacks[1]
@@ -118,7 +119,7 @@ def test_plain_loaders_are_searched_on_what_is_given(tmp_path):
 
     def fitted(**given):
         callbacks = _callbacks(tmp_path, loss=noting, **given)[1:2]
-        trainer = setting.trainer(tmp_path, callbacks, max_epochs=6)
+        trainer = setting.trainer(tmp_path, callbacks, max_epochs=2)
         trainer.fit(setting.module(), data.train_dataloader(), data.val_dataloader())
 
     fitted(search_data=held_out)

@@ -97,9 +97,9 @@ def test_a_file_that_is_no_ranking_is_refused(tmp_path):
 
 def test_a_ranking_of_another_network_is_refused():
     RANKING.require_match({"b": 1, "a": 2})
-    with pytest.raises(ValueError, match="got one with 2 channels in group 'a' .* with 3"):
+    with pytest.raises(ValueError, match=r"got one with 2 channels in group 'a' .* with 3"):
         RANKING.require_match({"a": 3, "b": 1})
-    with pytest.raises(ValueError, match="got one with 1 channels in group 'b' .* with no"):
+    with pytest.raises(ValueError, match=r"got one with 1 channels in group 'b' .* with no"):
         RANKING.require_match({"a": 2})
-    with pytest.raises(ValueError, match="got one with no channels in group 'c' .* with 4"):
+    with pytest.raises(ValueError, match=r"got one with no channels in group 'c' .* with 4"):
         RANKING.require_match({"a": 2, "b": 1, "c": 4})

@@ -67,6 +67,20 @@ def test_the_compute_of_each_part_has_a_closed_form():
     assert [share.name for share in shares if not share.is_at_most] == ["warmup"]
 
 
+def test_gradients_and_training_before_judging_are_part_of_the_search():
+    changed = config()
+    changed.compress.search.saliencies = ["l2", "taylor"]
+    changed.compress.search.tune_steps = 2
+    changed.data = {"batch_size": 32}
+    found = {share.name: share for share in plan_run(changed, NETWORK, DATA).shares}["search"]
+    assert found.flops == FORWARD * ((64 + 32 + 3 * 32 * 2) * 5 * 1.25 + 3 * 64)
+    assert found.assumptions.endswith("and trained for 2 steps")
+    changed.ranking = "ranking.json"
+    assert not [
+        share for share in plan_run(changed, NETWORK, DATA).shares if share.name == "search"
+    ]
+
+
 def test_without_pruning_everything_is_known():
     found = plan(compress={"prune": False}, budget=ModelBudget(size_bytes="50%"))
     assert [share.name for share in found.shares] == ["warmup", "quantize", "validation"]

@@ -65,7 +65,10 @@ def measures(dom):
 def test_page_fits_its_window(browse, report, width):
     dom = browse(framed(render_report(report), width), 1500, "--dump-dom")
     inner, scroll, num_charts, is_legible = measures(dom)
-    assert (int(inner), int(num_charts)) == (width, 2)
+    assert (int(inner), int(num_charts)) == (
+        width,
+        2 + 2 + 1 + 3,
+    )  # curves, layers, search, frontier
     assert int(scroll) <= width
     assert is_legible == "true"
 

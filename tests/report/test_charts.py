@@ -52,3 +52,10 @@ def test_front_is_a_staircase():
     assert (x1, y1) == (x2, y0)
     assert float(y2) < float(y0)
     assert float(x0) < float(x2)
+
+
+def test_whole_ticks():
+    assert Axis(low=0.5, high=20.5, write=str, title="", is_whole=True).ticks(9) == [
+        3, 6, 9, 12, 15, 18,
+    ]  # fmt: skip
+    assert Axis(low=0.5, high=3.5, write=str, title="", is_whole=True).ticks(9) == [1, 2, 3]

@@ -35,9 +35,35 @@ def test_page_plots_what_is_known_and_escapes_the_rest(sweep_dir, hostile):
     assert "2 of 4 runs on the front" in page
     assert hostile not in page
     assert "<script" not in page
-    assert page.count('<circle cx="') == 3 * 2 * (3 + 1)  # plots, widths; known runs and dense
-    assert page.count('class="not-kept"') == 3 * 2 * 2
+    pareto, path = page.split(">Runs<")
+    assert pareto.count('<circle cx="') == 6 * 2 * (3 + 1)  # plots, widths; known runs and dense
+    assert pareto.count('class="not-kept"') == 6 * 2 * 2
+    assert path.count('<circle cx="') == 6 * 2 * (4 + 3 + 1)  # and networks before recovery
     assert re.search(r"val_acc against latency.*latency \(measured on openvino\)", page)
+
+
+def test_one_search_for_all_runs_is_said(tmp_path, make_report, make_final, pruning):
+    for run in range(3):
+        (tmp_path / str(run)).mkdir()
+        found = pruning["search"] | {"is_reused": run > 0}
+        changed = pruning | {"search": found, "frontier": [] if run else pruning["frontier"]}
+        report = make_report(pruning=changed, final=make_final(0.5, 1.0, 0.9 + 0.01 * run))
+        save_report(report, tmp_path / str(run))
+    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    assert "One search of 8 candidates, in run 0, served all 3 runs." in page
+    document = json.loads((tmp_path / "pareto.json").read_text(encoding="utf-8"))
+    assert document["searches"] == {"0": ["0", "1", "2"]}
+    assert document["frontiers"]["0"] == pruning["frontier"]
+    assert all("search" not in row and "frontier" not in row for row in document["rows"])
+
+
+def test_one_run_without_pruning(tmp_path, make_report):
+    (tmp_path / "0").mkdir()
+    save_report(make_report(pruning=None), tmp_path / "0")
+    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    assert "1 of 1 runs on the front" in page
+    assert "before recovery" not in page
+    assert "One search" not in page
 
 
 def test_writing_twice_gives_the_same_page(sweep_dir):

@@ -86,8 +86,30 @@ def test_runs_that_cannot_be_read_are_named(sweep_dir):
     assert len(sweep.rows) == 10
     assert list(sweep.unreadable) == ["3", "4", "12"]
     assert "cut off" in sweep.unreadable["3"]
-    assert "schema_version 2, got 0" in sweep.unreadable["4"]
+    assert "schema_version 3, got 0" in sweep.unreadable["4"]
     assert "report is written when a fit ends" in sweep.unreadable["12"]
+
+
+def test_runs_that_share_a_search_are_told_apart_from_those_that_searched_alike(
+    tmp_path, make_report, pruning
+):
+    own, other = pruning["search"], pruning["search"] | {"trials": pruning["search"]["trials"][:4]}
+    searches = [own | {"is_reused": True}, own, other, own, None, other | {"is_reused": True}]
+    for run, found in enumerate(searches):
+        (tmp_path / str(run)).mkdir()
+        frontier = [] if found and found["is_reused"] else pruning["frontier"]
+        changed = pruning | {"search": found, "frontier": frontier}
+        save_report(make_report(pruning=changed), tmp_path / str(run))
+    sweep = collect(tmp_path)
+    assert sweep.searches == {"1": ("1", "0"), "2": ("2", "5"), "3": ("3",)}
+    assert list(sweep.frontiers) == ["1"]  # the same points count once
+
+
+def test_runs_without_pruning_have_no_search(tmp_path, make_report):
+    (tmp_path / "0").mkdir()
+    save_report(make_report(pruning=None), tmp_path / "0")
+    sweep = collect(tmp_path)
+    assert (sweep.searches, sweep.frontiers) == ({}, {})
 
 
 def test_a_directory_without_runs(tmp_path):
