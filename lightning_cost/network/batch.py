@@ -1,9 +1,11 @@
 """What a training batch holds, whatever its form."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 
 def first_tensor(batch: Any) -> Tensor | None:
@@ -47,3 +49,42 @@ def num_samples_of(batch: Any) -> int:
             "without one; give tensors in tuples, lists or mappings"
         )
     return found.shape[0]
+
+
+def first_samples(batches: Sequence[Any], num_samples: int) -> Any:
+    """One batch of the first ``num_samples`` samples of several, or fewer if there are not as many.
+
+    Tensors of as many entries as the batch has samples are put together along dimension 0, all else
+    is as in the first batch. Batches that do not fit together end the list before them.
+
+    >>> batches = [(torch.zeros(2, 3), "a"), (torch.ones(2, 3), "a")]
+    >>> images, word = first_samples(batches, 3)
+    >>> images.shape, word
+    (torch.Size([3, 3]), 'a')
+    """
+    joined = batches[0]
+    for batch in batches[1:]:
+        if num_samples_of(joined) >= num_samples:
+            break
+        try:
+            joined = tree_map(_together(joined, batch), joined, batch)
+        except (ValueError, RuntimeError):  # of another structure, or of other shapes
+            break
+    size = num_samples_of(joined)
+    return tree_map(
+        lambda entry: entry[:num_samples] if _is_of_samples(entry, size) else entry, joined
+    )
+
+
+def _together(first: Any, second: Any) -> Any:
+    sizes = num_samples_of(first), num_samples_of(second)
+
+    def join(entry: Any, more: Any) -> Any:
+        is_joined = _is_of_samples(entry, sizes[0]) and _is_of_samples(more, sizes[1])
+        return torch.cat([entry, more]) if is_joined else entry
+
+    return join
+
+
+def _is_of_samples(entry: Any, num_samples: int) -> bool:
+    return isinstance(entry, Tensor) and entry.dim() > 0 and len(entry) == num_samples

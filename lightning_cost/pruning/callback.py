@@ -1,7 +1,7 @@
 """Pruning inside a fit: warm up, learn the ranking, cut step by step along it, recover."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
@@ -18,6 +18,8 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
+from lightning_cost.network.averaging import averaged_copies
+from lightning_cost.network.batch import first_samples
 from lightning_cost.network.checkpoint import checkpoint_folders
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.example import capture_example
@@ -56,11 +58,12 @@ from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search_memory import SearchMemory
 from lightning_cost.pruning.search_run import SearchRun, SharedSearch
 from lightning_cost.pruning.steps import step_plans
-from lightning_cost.pruning.surgery import removal
+from lightning_cost.pruning.surgery import RemoveChannels, removal
 
 
 class GlobalRankingPruning(pl.Callback):
@@ -373,11 +376,13 @@ class GlobalRankingPruning(pl.Callback):
             if self._teacher.start(trainer, network):
                 _count_steps_anew(trainer)
         for number in steps:
-            self._make_step(trainer, network, number)
+            self._make_step(trainer, pl_module, network, number)
         plan = self._plan_in_force
         pl_module.log("pruning/keep_ratio", 1.0 if plan is None else plan.keep_ratio)
 
-    def _make_step(self, trainer: pl.Trainer, network: nn.Module, number: int) -> None:
+    def _make_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, number: int
+    ) -> None:
         assert self._grouping is not None
         assert self._dense_cost is not None
         progress, limits = self._progress, self.budget.limits(self._dense_cost)
@@ -396,7 +401,9 @@ class GlobalRankingPruning(pl.Callback):
                 if self._rolls_back and progress.snapshot is None:
                     progress.snapshot = take_snapshot(trainer, network)
                     progress.snapshot_place = progress.place
+                fit_again = self._reconstructions(trainer, pl_module, network)
                 apply_during_fit(trainer, network, change)
+                fit_again(change)
                 progress.place = number
             else:
                 self._remark(f"pruning step {number} of {len(self._plans)} {objection}")
@@ -404,6 +411,41 @@ class GlobalRankingPruning(pl.Callback):
             rewound = self.schedule.rewound_epoch(number)
             if rewound is not None:
                 restore_learning_rate(trainer, progress.learning_rates[rewound])
+
+    def _reconstructions(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
+    ) -> Callable[[RemoveChannels], None]:
+        """Look at the network and its averaged copies; what is returned fits them after a cut."""
+        if not self.search.reconstruct:
+            return lambda change: None
+        networks = [network, *averaged_copies(trainer, network)]
+
+        def looked_at() -> list[Reconstruction]:
+            training = apart_from_fit(trainer.train_dataloader)
+            batches = [
+                pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+                for batch in collect_batches(training, NUM_SAMPLES)
+            ]
+            batch = first_samples(batches, NUM_SAMPLES)
+            return [Reconstruction(one, batch, self.loss) for one in networks]
+
+        before: list[Reconstruction] = []
+        on_rank_zero(trainer, lambda: before.extend(looked_at()))
+
+        def fit_again(change: RemoveChannels) -> None:
+            def fitted() -> tuple[float, list[dict[str, Any]]]:
+                flops = sum(look.flops for look in before)
+                for look, one in zip(before, networks, strict=True):
+                    flops += look.fit(one, change)
+                return flops, [one.state_dict() for one in networks]
+
+            flops, states = on_rank_zero(trainer, fitted)
+            self._search_flops += flops
+            if not trainer.is_global_zero:
+                for one, state in zip(networks, states, strict=True):
+                    one.load_state_dict(state)
+
+        return fit_again
 
     def _act(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, on_drop: str, verdict: str

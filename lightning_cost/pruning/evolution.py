@@ -34,9 +34,13 @@ class EvolutionSearch:
         combine: How the scores of coupled layers become one, ``"sum"`` or ``"mean"``.
         num_parallel: Candidates that are asked for at a time, for the ranks to divide. What is
             found depends on it, and not on the number of ranks.
+        reconstruct: Whether the layers of a network that was cut are fitted, by least squares, to
+            give what they gave before: in candidates, and in the network itself. Without it,
+            candidates are judged at milder cuts than the target, near which they would be no
+            better than chance.
         tune_steps: SGD steps that a candidate is trained before it is judged.
         glance_ratio: Share of the search samples after which a candidate is rejected that is
-            worse than what is alive; 0 judges each on all of them.
+            worse than three quarters of those alive; 0 judges each on all of them.
         calibration_samples: Training samples that batch norms are recalibrated on.
         search_samples: Held-out samples that a candidate is judged by.
 
@@ -53,6 +57,7 @@ class EvolutionSearch:
     saliencies: list[str] = field(default_factory=lambda: ["l2"])
     combine: str = "sum"
     num_parallel: int = 4
+    reconstruct: bool = True
     tune_steps: int = 0
     glance_ratio: float = 0.25
     calibration_samples: int = 1024

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,8 @@ from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.grouping import Grouping
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.recalibration import recalibrate_batch_norm
-from lightning_cost.pruning.surgery import RemoveChannels, operated, removal
+from lightning_cost.pruning.reconstruction import Reconstruction
+from lightning_cost.pruning.surgery import operated, removal
 
 TUNING_RATE, TUNING_MOMENTUM, TUNING_DECAY = 0.01, 0.9, 5e-4
 """Of the training steps before a candidate is judged; LeGR's own."""
@@ -65,9 +66,8 @@ class CutJudge:
         grouping: Its channel groups.
         data: What it is put in order with, and judged by.
         loss: Mean loss of a network on one batch.
-        repair: Puts a fresh cut in order, in place, and returns the FLOPs of doing so beside
-            forward passes; by default nothing but new statistics for batch norms.
-        tune_steps: SGD steps before that.
+        reconstruction: Fits the layers of a fresh cut; without it they keep their weights.
+        tune_steps: SGD steps after that.
         glance_ratio: Share of the batches that the first glance is at; 0 for all of them.
 
     Reference:
@@ -82,7 +82,7 @@ class CutJudge:
         data: SearchData,
         loss: BatchLoss,
         *,
-        repair: Callable[[nn.Module, RemoveChannels], float] | None = None,
+        reconstruction: Reconstruction | None = None,
         tune_steps: int = 0,
         glance_ratio: float = 0.0,
     ) -> None:
@@ -90,7 +90,7 @@ class CutJudge:
         self._grouping = grouping
         self._data = data
         self._loss = loss
-        self._repair = repair
+        self._reconstruction = reconstruction
         self._tune_steps = tune_steps
         num_batches = len(data.search)
         self._num_glanced = math.ceil(num_batches * glance_ratio) or num_batches
@@ -100,13 +100,14 @@ class CutJudge:
         change = removal(self._grouping, plan)
         candidate = operated(self._network, change)
         num_samples: float = 0
-        if self._tune_steps:
+        if self._tune_steps or self._reconstruction is not None:
             candidate = copy.deepcopy(candidate)  # an uncut parameter is the network's own
+        flops = 0.0
+        if self._reconstruction is not None:
+            flops += self._reconstruction.fit(candidate, change)
+        if self._tune_steps:
             tuned = tune(candidate, self._data.calibration, self._loss, self._tune_steps)
             num_samples += FORWARD_PASSES_OF_A_STEP * tuned
-        flops = 0.0
-        if self._repair is not None:
-            flops += self._repair(candidate, change)
         recalibrate_batch_norm(candidate, self._data.calibration, self._loss)
         num_samples += sum(map(num_samples_of, self._data.calibration))
         total = Mean()

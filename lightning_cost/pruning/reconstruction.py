@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import LongTensor, Tensor, nn
 
+from lightning_cost.cost.flop_counter import FlopCounter
 from lightning_cost.cost.forward import observing
 from lightning_cost.pruning.batches import BatchLoss
 from lightning_cost.pruning.patches import is_product, outputs_at, patches_at, sampled_positions
 from lightning_cost.pruning.recalibration import averaging_batch_norms
 from lightning_cost.pruning.surgery import RemoveChannels
 
+NUM_SAMPLES = 256
+"""Samples that are enough to fit on: each gives many outputs."""
 NUM_ROWS = 4096
 """Output positions of a layer that its weights are fitted on, where it has as many."""
 LARGEST_FAN_IN = 4096
@@ -43,9 +46,12 @@ class Reconstruction:
 
     Args:
         network: As it is before the cut; left as it was found.
-        batch: Data to fit on; some hundred samples.
+        batch: Data to fit on; ``NUM_SAMPLES`` will do.
         forward: Sends the batch through a network; its result is not used.
         seed: Of the output positions that are compared.
+
+    Attributes:
+        flops: Of looking at the network.
 
     Reference:
         He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", 2017,
@@ -67,8 +73,9 @@ class Reconstruction:
             outputs = outputs_at(layer, output, positions).float()
             self._before[name] = _Sampled(positions=positions, outputs=outputs)
 
-        with observing(network), _hooked(network, record), torch.no_grad():
+        with observing(network), _hooked(network, record), torch.no_grad(), FlopCounter() as work:
             forward(network, batch)
+        self.flops: float = work.total
         for name in repeated:
             del self._before[name]
 
@@ -79,12 +86,12 @@ class Reconstruction:
         The weights, and the statistics of batch norms, are replaced in place.
 
         Returns:
-            FLOPs of the fits, the forward pass not among them.
+            FLOPs of the forward pass and the fits.
         """
-        flops = 0.0
+        solving = 0.0
 
         def solve(name: str, layer: nn.Module, args: Any) -> None:
-            nonlocal flops
+            nonlocal solving
             before = self._before.get(name)
             fan_in = layer.get_parameter("weight")[0].numel()
             if before is None or fan_in > LARGEST_FAN_IN:
@@ -93,14 +100,16 @@ class Reconstruction:
             kept = change.kept.get(name, {}).get("out")
             if kept is not None:
                 outputs = outputs[:, torch.tensor(kept, device=outputs.device)]
-            flops += _fit_layer(layer, patches_at(layer, args[0], before.positions), outputs)
+            _fit_layer(layer, patches_at(layer, args[0], before.positions), outputs)
+            solving += 2 / 3 * fan_in**3 + 2 * fan_in**2 * outputs.shape[1]
 
-        with averaging_batch_norms(network), _hooked(network, solve, is_before=True):
+        hooked = _hooked(network, solve, is_before=True)
+        with averaging_batch_norms(network), hooked, FlopCounter() as work:
             self._forward(network, self._batch)
-        return flops
+        return work.total + solving
 
 
-def _fit_layer(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> float:
+def _fit_layer(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     """Ridge regression of what is missing from ``outputs`` [N, out] on ``inputs`` [N, fan_in]."""
     weight = layer.get_parameter("weight")
     old = weight.flatten(1).float()
@@ -108,16 +117,14 @@ def _fit_layer(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> float:
     missing = outputs - nn.functional.linear(inputs, old)
     if isinstance(layer.bias, Tensor):
         missing -= layer.bias
-    fan_in = inputs.shape[1]
     gram = (inputs.T @ inputs).double()
     diagonal = gram.diagonal()
     if not bool(torch.isfinite(gram).all()) or not bool(diagonal.sum() > 0):
-        return 0.0
+        return
     diagonal += RIDGE * diagonal.mean()
     change = torch.linalg.solve_ex(gram, (inputs.T @ missing).double()).result
     if bool(torch.isfinite(change).all()):
         weight.copy_((old + change.T.float()).reshape(weight.shape))
-    return 2.0 * len(inputs) * fan_in * (fan_in + 2 * len(old)) + 2 / 3 * fan_in**3
 
 
 @contextmanager

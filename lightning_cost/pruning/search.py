@@ -9,6 +9,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from lightning_cost.cost.measurement import Cost
+from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.bases import saliency_bases
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.candidate import Candidate
@@ -21,6 +22,7 @@ from lightning_cost.pruning.ledger import RankingOptimizer
 from lightning_cost.pruning.panel import CandidatePlans, Panel, Trial
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.search_memory import SearchMemory, fingerprint
 
 HARDEST_JUDGED_RATIO = 0.5
@@ -68,8 +70,8 @@ def learn_ranking(
 
     Candidates start from saliencies that can be compared between groups: ranks within the group
     (uniform width), scores divided by their group's mean, and the raw scores, which are LeGR's
-    identity. Each is judged by its loss after milder cuts than the target, along the path to it:
-    near the target an untrained network says nothing.
+    identity. Each is judged by its loss right after the cut to the target, its layers fitted anew;
+    without that, by its loss after milder cuts on the way there.
 
     Args:
         problem: What is pruned, and the limits.
@@ -97,7 +99,8 @@ def learn_ranking(
         usual = usual_judge(problem.network, problem.grouping, data, loss, settings)
         judges.appoint(lambda _: usual, None)
     bases, flops = saliency_bases(problem, settings, data, loss)
-    ratios = judged_ratios(problem.macs_ratio(dense_cost))
+    target = problem.macs_ratio(dense_cost)
+    ratios = [target] if settings.reconstruct else judged_ratios(target)
     plans = CandidatePlans(problem, bases, problem.floors(dense_cost), ratios)
     optimizer = _OPTIMIZERS[settings.optimizer](settings, bases, generator, plans.outcome)
     panel = Panel(settings, plans, judges, memory)
@@ -127,7 +130,7 @@ def learn_ranking(
 
 
 def judged_ratios(target: float) -> list[float]:
-    """The shares of the dense MACs at which candidates are judged.
+    """The shares of the dense MACs at which candidates are judged that are not reconstructed.
 
     >>> judged_ratios(0.25), judged_ratios(0.8)
     ([0.75, 0.5], [0.9, 0.8])
@@ -144,11 +147,16 @@ def usual_judge(
     settings: EvolutionSearch,
 ) -> Judge:
     """The judge that ``settings`` describe; each rank makes its own."""
+    reconstruction = None
+    if settings.reconstruct:
+        batch = first_samples(data.calibration, NUM_SAMPLES)
+        reconstruction = Reconstruction(network, batch, loss)
     return CutJudge(
         network,
         grouping,
         data,
         loss,
+        reconstruction=reconstruction,
         tune_steps=settings.tune_steps,
         glance_ratio=settings.glance_ratio,
     )
@@ -170,7 +178,7 @@ def search_fingerprint(
         problem.grouping.to_dict(),
         asdict(settings),
         [getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")],
-        [problem.floors(dense_cost), judged_ratios(problem.macs_ratio(dense_cost))],
+        [problem.floors(dense_cost), problem.macs_ratio(dense_cost)],
         problem.rules.step,
         generator.get_state(),
         [data.calibration, data.search],

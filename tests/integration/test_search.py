@@ -1,6 +1,9 @@
 """The search inside a fit: killed in its middle, shared, given, and paid for once."""
 
 import contextlib
+import itertools
+import json
+import time
 
 import pytest
 import torch
@@ -21,7 +24,7 @@ class Killed(BaseException):
     """In place of a kill: no callback may catch it."""
 
 
-def _callbacks(folder, **changes):
+def _callbacks(folder, clock=None, **changes):
     pruning = GlobalRankingPruning(
         setting.ModelBudget(macs=changes.pop("macs", "50%")),
         schedule=PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=1),
@@ -30,7 +33,7 @@ def _callbacks(folder, **changes):
         **changes,
     )
     last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
-    return [CostMonitor(), pruning, last]
+    return [CostMonitor(clock=clock or time.monotonic), pruning, last]
 
 
 def _fit(folder, checkpoint=None, **changes):
@@ -76,6 +79,21 @@ def test_a_fit_that_is_killed_in_its_search_ends_bit_identically(tmp_path, whole
     assert paid.search_flops == spend.search_flops > 0
     assert paid.train_flops == spend.train_flops
     assert not list(tmp_path.glob("search-*.jsonl")), "it ends with the run"
+
+
+def test_what_is_searched_is_in_the_journal_before_the_search_ends(tmp_path):
+    written = []
+
+    def noting(network, batch):
+        (journal,) = tmp_path.glob("spend-*.json")
+        written.append(json.loads(journal.read_text())["search_flops"])
+        return classification_loss(network, batch)
+
+    seconds = itertools.count(0.0, 10.0)
+    _, spend, _ = _fit(tmp_path, loss=noting, clock=lambda: next(seconds))
+    assert written[0] == 0
+    assert 0 < written[-1] < spend.search_flops
+    assert written == sorted(written)
 
 
 def test_a_search_is_shared_by_looser_budgets(tmp_path):

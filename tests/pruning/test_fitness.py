@@ -83,19 +83,25 @@ def test_a_first_glance_rejects():
     assert rejected.flops == 10.0 * (8 + 11)
 
 
-def test_a_repair_sees_the_cut_before_it_is_judged():
-    network, seen = _network(), []
+class Silencing:
+    """Makes every class as likely as the others, in place."""
 
-    def silence(candidate, change):
-        seen.append(change)
-        candidate[4].weight.data = torch.zeros_like(candidate[4].weight)
-        candidate[4].bias.data = torch.zeros_like(candidate[4].bias)
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, candidate, change):
+        self.seen.append(change)
+        nn.init.zeros_(candidate[4].weight)
+        nn.init.zeros_(candidate[4].bias)
         return 5.0
 
-    found = _judged(network, repair=silence)
+
+def test_a_reconstruction_sees_the_cut_before_it_is_judged_and_only_the_cut():
+    network, silencing = _network(), Silencing()
+    found = _judged(network, reconstruction=silencing)
     assert found.loss == pytest.approx(math.log(3))
     assert found.flops == 10.0 * 24 + 5.0
-    assert seen == [removal(channel_groups(network, images()), PLAN)]
+    assert silencing.seen == [removal(channel_groups(network, images()), PLAN)]
     assert bool(network[4].weight.any())
 
 

@@ -107,14 +107,14 @@ def test_the_whole_share_is_the_dense_network(problem, ranking):
 def test_a_described_device_is_predicted(network, ranking):
     hardware = Hardware.load("raspberry_pi_4")
     problem = problem_of(network, hardware)
-    (point,) = frontier(problem, ranking, ratios=(0.5,))
-    built = operated(network, removal(problem.grouping, point.plan))
-    expected = measure(built, EXAMPLE, hardware=hardware)
-    latency = point.cost[Resource.latency_ms]
-    assert latency.value == pytest.approx(expected[Resource.latency_ms].value, rel=1e-6)
-    assert (latency.method, latency.device) == (Method.estimated, hardware.name)
-    assert latency.model == "roofline"
-    assert isinstance(point.cost[Resource.energy_mj], Measurement)
+    for point in frontier(problem, ranking, ratios=(0.5, 0.25)):
+        built = operated(network, removal(problem.grouping, point.plan))
+        expected = measure(built, EXAMPLE, hardware=hardware)
+        latency = point.cost[Resource.latency_ms]
+        assert latency.value == pytest.approx(expected[Resource.latency_ms].value, rel=1e-6)
+        assert (latency.method, latency.device) == (Method.estimated, hardware.name)
+        assert latency.model == "roofline"
+        assert isinstance(point.cost[Resource.energy_mj], Measurement)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.5, 1.5])

@@ -12,6 +12,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.pruning.evolution import EvolutionSearch
+from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.recipe.plan import PlanConfig, plan_run, plan_transformer
@@ -67,7 +68,7 @@ def test_the_compute_of_each_part_has_a_closed_form():
     assert [share.name for share in shares if not share.is_at_most] == ["warmup"]
 
 
-def test_gradients_and_training_before_judging_are_part_of_the_search():
+def test_gradients_and_training_before_judging_are_part_of_the_search(tmp_path):
     changed = config()
     changed.compress.search.saliencies = ["l2", "taylor"]
     changed.compress.search.tune_steps = 2
@@ -75,7 +76,7 @@ def test_gradients_and_training_before_judging_are_part_of_the_search():
     found = {share.name: share for share in plan_run(changed, NETWORK, DATA).shares}["search"]
     assert found.flops == FORWARD * ((64 + 32 + 3 * 32 * 2) * 5 * 1.25 + 3 * 64)
     assert found.assumptions.endswith("and trained for 2 steps")
-    changed.ranking = "ranking.json"
+    changed.ranking = str(GlobalRanking(scores={"a": (1.0,)}).save(tmp_path / "ranking.json"))
     assert not [
         share for share in plan_run(changed, NETWORK, DATA).shares if share.name == "search"
     ]

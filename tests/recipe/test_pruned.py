@@ -78,6 +78,13 @@ def test_steps_end_at_what_is_kept(record):
     assert sums == sorted(sums, reverse=True)
 
 
+def test_steps_that_were_taken_back_are_not_made(fitted, monkeypatch):
+    trainer, _, dense = fitted
+    monkeypatch.setattr(GlobalRankingPruning, "num_steps_made", 1)
+    steps = cuts_of(entry_of(trainer, GlobalRankingPruning), dense.network)["steps"]
+    assert [step["is_made"] for step in steps] == [True, False]
+
+
 def test_search_has_every_candidate(fitted, record):
     trials = record["search"]["trials"]
     assert len(trials) == 6

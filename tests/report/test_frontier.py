@@ -40,9 +40,13 @@ def test_dots_lie_where_the_numbers_say(report):
             assert abs(place[axis] - expected) < 0.11
 
 
-def test_flops_are_left_to_the_macs(report):
-    assert "flops" not in resources_of([report["pruning"]["frontier"]])
-    assert resources_of([report["pruning"]["frontier"]])[0] == "macs"
+def test_flops_are_left_to_the_macs(pruning):
+    point = pruning["frontier"][0]
+    macs = point["cost"]["macs"]
+    assert resources_of([[point | {"cost": {"params": macs, "flops": macs, "macs": macs}}]]) == [
+        "macs",
+        "params",
+    ]
 
 
 def test_nothing_was_looked_at(make_report, pruning):

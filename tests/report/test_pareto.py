@@ -50,11 +50,22 @@ def test_one_search_for_all_runs_is_said(tmp_path, make_report, make_final, prun
         report = make_report(pruning=changed, final=make_final(0.5, 1.0, 0.9 + 0.01 * run))
         save_report(report, tmp_path / str(run))
     page = write_pareto(tmp_path).read_text(encoding="utf-8")
-    assert "One search of 8 candidates, in run 0, served all 3 runs." in page
+    sentence = "One search of 8 candidates, in run 0, served all 3 runs."
+    assert sentence in page
+    assert sweep_table(collect(tmp_path)).splitlines()[-1] == sentence
     document = json.loads((tmp_path / "pareto.json").read_text(encoding="utf-8"))
     assert document["searches"] == {"0": ["0", "1", "2"]}
     assert document["frontiers"]["0"] == pruning["frontier"]
     assert all("search" not in row and "frontier" not in row for row in document["rows"])
+
+
+def test_one_run_shares_its_search_with_nobody(tmp_path, report):
+    (tmp_path / "0").mkdir()
+    save_report(report, tmp_path / "0")
+    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    assert "1 of 1 runs on the front" in page
+    assert "before recovery" in page
+    assert "One search" not in page
 
 
 def test_one_run_without_pruning(tmp_path, make_report):

@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 from lightning_cost.report.search import search
 
@@ -14,13 +15,17 @@ def test_every_candidate_with_a_finite_loss_is_a_dot_of_its_kind(report):
     assert "candidate 2, plain ranking l2: 0.700" in drawn
     assert "candidate 4, from uniform, rejected at a glance: 2.50" in drawn
     assert "candidate 7" not in drawn
+    heights = [float(cy) for cy in re.findall(r'<circle [^>]*cy="([-\d.]+)" r="3"', drawn)]
+    assert min(heights) > 0  # the worst one too lies within the drawing
 
 
 def test_best_so_far_never_rises_and_ends_at_the_best(report):
     drawn = wide(search(report))
     (line,) = re.findall(r'<polyline points="([^"]*)"', drawn)
-    heights = [float(point.split(",")[1]) for point in line.split()]
+    corners = [tuple(map(float, point.split(","))) for point in line.split()]
+    heights = [y for _, y in corners]
     assert heights == sorted(heights)  # downwards on the page
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(corners))  # a staircase
     assert "best 0.640" in drawn
 
 
