@@ -13,6 +13,7 @@ from lightning_cost.pruning.saliency import COMBINATIONS, SALIENCIES
 
 OPTIMIZERS = ("evolution", "cmaes")
 _MAX_REPEATS = 50
+_REPEATS_TO_DOUBLE = 10
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,7 +116,7 @@ class RankingEvolution:
 
     Plain rankings by every saliency come first, so that the winner is never worse than the best
     of those that ``num_candidates`` leaves room for. A candidate that makes the same network as an
-    earlier one takes over its fitness without being asked for again.
+    earlier one is passed over.
 
     Args:
         settings: How much is searched.
@@ -162,12 +163,10 @@ class RankingEvolution:
         plain = self.ledger.next_plain()
         if plain is not None:
             return self.ledger.ask(plain)
-        for _ in range(_MAX_REPEATS if self._population else 0):
-            candidate = self._offspring()
-            known = self.ledger.fitness_of(candidate)
-            if known is not None:
-                self._admit(candidate, known)
-            elif self.ledger.is_new(candidate):
+        for repeat in range(_MAX_REPEATS if self._population else 0):
+            # a small mutation of a small network changes no channel: then a larger one is tried
+            candidate = self._offspring(self._step() * 2 ** (repeat / _REPEATS_TO_DOUBLE))
+            if self.ledger.is_new(candidate):
                 return self.ledger.ask(candidate)
         return None
 
@@ -179,13 +178,13 @@ class RankingEvolution:
         self._population.append((candidate, fitness))
         del self._population[: -self._settings.population_size]
 
-    def _offspring(self) -> Candidate:
+    def _offspring(self, spread: float) -> Candidate:
         size = (min(self._settings.tournament_size, 4 * len(self._population)),)
         drawn = torch.randint(len(self._population), size, generator=self._generator).tolist()
         parent, _ = min((self._population[place] for place in drawn), key=lambda entry: entry[1])
         count = max(1, round(self._settings.mutation_ratio * self._num_groups))
         mutated = torch.randperm(self._num_groups, generator=self._generator)[:count].tolist()
-        noise = torch.randn(2, count, generator=self._generator, dtype=torch.float64) * self._step()
+        noise = torch.randn(2, count, generator=self._generator, dtype=torch.float64) * spread
         alpha, kappa = list(parent.alpha), list(parent.kappa)
         for place, scaling, shift in zip(mutated, *noise.tolist(), strict=True):
             alpha[place] *= math.exp(scaling)

@@ -49,7 +49,7 @@ def _chart(trials: Sequence[Mapping[str, Any]]) -> Markup | None:
     ]
     # plain rankings on top, where they are seen
     dots.sort(key=lambda dot: dot.style == "plain")
-    steps = [(1.0 * n, y) for n, y in best for n in (n, n)][:-1]
+    steps = [(1.0 * n, y) for n, y in best for n in (n, n + 1)][:-1]
     curve = Curve(name=f"best {figures(best[-1][1])}", points=steps, style="c0")
     return curve_chart(
         [curve],
