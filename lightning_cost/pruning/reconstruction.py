@@ -75,12 +75,12 @@ class Reconstruction:
 
         with observing(network), _hooked(network, record), torch.no_grad(), FlopCounter() as work:
             forward(network, batch)
-        self.flops: float = work.total
+        self.flops: int = work.total
         for name in repeated:
             del self._before[name]
 
     @torch.no_grad()
-    def fit(self, network: nn.Module, change: RemoveChannels) -> float:
+    def fit(self, network: nn.Module, change: RemoveChannels) -> int:
         """Fit the weights of ``network``, which is what ``change`` has made of the first one.
 
         The weights, and the statistics of batch norms, are replaced in place.
@@ -88,7 +88,7 @@ class Reconstruction:
         Returns:
             FLOPs of the forward pass and the fits.
         """
-        solving = 0.0
+        solving = 0
 
         def solve(name: str, layer: nn.Module, args: Any) -> None:
             nonlocal solving
@@ -101,12 +101,28 @@ class Reconstruction:
             if kept is not None:
                 outputs = outputs[:, torch.tensor(kept, device=outputs.device)]
             _fit_layer(layer, patches_at(layer, args[0], before.positions), outputs)
-            solving += 2 / 3 * fan_in**3 + 2 * fan_in**2 * outputs.shape[1]
+            solving += _solving_flops(fan_in, outputs.shape[1])
 
         hooked = _hooked(network, solve, is_before=True)
         with averaging_batch_norms(network), hooked, FlopCounter() as work:
             self._forward(network, self._batch)
         return work.total + solving
+
+
+def largest_fit_flops(network: nn.Module) -> int:
+    """At most what fitting all layers of ``network`` takes, forward passes not among it."""
+    weights = [layer.get_parameter("weight") for layer in network.modules() if is_product(layer)]
+    sizes = [(weight[0].numel(), len(weight)) for weight in weights]
+    return sum(
+        2 * NUM_ROWS * fan_in * (fan_in + 2 * num_outputs) + _solving_flops(fan_in, num_outputs)
+        for fan_in, num_outputs in sizes
+        if fan_in <= LARGEST_FAN_IN
+    )
+
+
+def _solving_flops(fan_in: int, num_outputs: int) -> int:
+    """Of factorising a matrix and of two triangular systems for each output."""
+    return 2 * fan_in**3 // 3 + 2 * fan_in**2 * num_outputs
 
 
 def _fit_layer(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:

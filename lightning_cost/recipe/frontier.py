@@ -1,5 +1,6 @@
 """The networks that one ranking leads through, from dense to smallest: costs, and what is left."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.recalibration import recalibrate_batch_norm
+from lightning_cost.pruning.reconstruction import Reconstruction
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.steps import step_plans
 from lightning_cost.pruning.surgery import operated, removal
@@ -33,7 +35,7 @@ class FrontierPoint:
     Args:
         plan: Which channels it keeps.
         cost: What it costs as deployed: counted resources exactly, the device's as predicted.
-        metrics: Of the dense weights that are left, batch norms recalibrated, nothing trained.
+        metrics: Of what is left right after the cut, batch norms recalibrated, nothing trained.
     """
 
     plan: Plan
@@ -55,6 +57,7 @@ def frontier(
     *,
     ratios: Sequence[float] = RATIOS,
     calibration: Sequence[Any] = (),
+    reconstruction: Reconstruction | None = None,
     judge: Judge | None = None,
 ) -> list[FrontierPoint]:
     """The networks that ``ranking`` gives for a row of budgets, before anything is trained.
@@ -67,6 +70,8 @@ def frontier(
         ranking: Of its channels.
         ratios: Shares of the dense MACs.
         calibration: Batches (inputs, ...) for the batch norms of each network.
+        reconstruction: Of ``problem.network``; fits the layers of each network again, as a fit does
+            after its cuts.
         judge: Gives the metrics of each network; without it only the costs are known.
 
     Returns:
@@ -84,9 +89,30 @@ def frontier(
     plans = [_plan(problem, ranking, ratio * dense) for ratio in ratios if ratio * dense >= least]
     costs = _costs(problem, plans)
     return [
-        FrontierPoint(plan=plan, cost=cost, metrics=_metrics(problem, plan, calibration, judge))
+        FrontierPoint(
+            plan=plan,
+            cost=cost,
+            metrics={}
+            if judge is None
+            else judge(cut_to(problem, plan, calibration, reconstruction)),
+        )
         for plan, cost in zip(plans, costs, strict=True)
     ]
+
+
+def cut_to(
+    problem: PruningProblem,
+    plan: Plan,
+    calibration: Sequence[Any],
+    reconstruction: Reconstruction | None = None,
+) -> nn.Module:
+    """A copy of the dense network, cut to ``plan`` and put in order; nothing is trained."""
+    change = removal(problem.grouping, plan)
+    network = copy.deepcopy(operated(problem.network, change))
+    if reconstruction is not None:
+        reconstruction.fit(network, change)
+    recalibrate_batch_norm(network, calibration, lambda pruned, batch: pruned(batch[0]))
+    return network.eval()
 
 
 def accuracy_judge(name: str, batches: Iterable[Any], num_samples: int) -> Judge:
@@ -97,7 +123,7 @@ def accuracy_judge(name: str, batches: Iterable[Any], num_samples: int) -> Judge
         batches: Of which so many are taken that they hold at least ``num_samples``.
         num_samples: How many samples are enough.
     """
-    taken = collect_batches(batches, num_samples, lambda batch: batch)
+    taken = collect_batches(batches, num_samples)
 
     def judge(network: nn.Module) -> dict[str, float]:
         with torch.no_grad():
@@ -139,13 +165,3 @@ def _costs(problem: PruningProblem, plans: Sequence[Plan]) -> list[Cost]:
                 model=found.model,
             )
     return counted
-
-
-def _metrics(
-    problem: PruningProblem, plan: Plan, calibration: Sequence[Any], judge: Judge | None
-) -> Mapping[str, float]:
-    if judge is None:
-        return {}
-    network = operated(problem.network, removal(problem.grouping, plan))
-    recalibrate_batch_norm(network, calibration, lambda pruned, batch: pruned(batch[0]))
-    return judge(network.eval())

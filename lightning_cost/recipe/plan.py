@@ -20,6 +20,7 @@ from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.fitness import FORWARD_PASSES_OF_A_STEP
 from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.search import judged_ratios
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
@@ -244,16 +245,24 @@ def _shares(
             )
         )
     if settings.prune and config.ranking is None:
-        shares.append(_search(config, forward, sizes, allowed_ratio))
+        fit_flops = largest_fit_flops(network) if settings.search.reconstruct else 0
+        shares.append(_search(config, forward, fit_flops, sizes, allowed_ratio))
     return shares
 
 
 def _search(
-    config: PlanConfig, forward: float, sizes: dict[str, int], allowed_ratio: float
+    config: PlanConfig,
+    forward: float,
+    fit_flops: int,
+    sizes: dict[str, int],
+    allowed_ratio: float,
 ) -> Share:
-    """Compute of the search: each candidate is cut, recalibrated and judged at several sizes."""
+    """Compute of the search, where each candidate is cut, put in order and judged.
+
+    What putting the network itself in order takes, after each step, is in it.
+    """
     search = config.compress.search
-    ratios = judged_ratios(allowed_ratio)
+    ratios = [allowed_ratio] if search.reconstruct else judged_ratios(allowed_ratio)
     batch_size = int(config.data.get("batch_size", 1))
     # a data module without a search part lends training samples; batches are taken whole
     parts = (
@@ -264,12 +273,16 @@ def _search(
     samples = sum(taken) + FORWARD_PASSES_OF_A_STEP * batch_size * search.tune_steps
     has_gradients = "taylor" in search.saliencies
     gradients = FORWARD_PASSES_OF_A_STEP * taken[0] if has_gradients else 0
+    num_fits = search.num_candidates + config.compress.schedule.num_steps
+    looked_at = NUM_SAMPLES * (1 + num_fits) if search.reconstruct else 0
     shown = " and ".join(f"{ratio:.0%}" for ratio in ratios)
     return Share(
         name="search",
-        flops=forward * (samples * search.num_candidates * sum(ratios) + gradients),
+        flops=forward * (samples * search.num_candidates * sum(ratios) + gradients + looked_at)
+        + fit_flops * num_fits,
         assumptions=f"at most: {search.num_candidates} candidates, each judged at {shown} of the "
         f"MACs on {samples} samples"
+        + (", its layers fitted" if search.reconstruct else "")
         + (f" and trained for {search.tune_steps} steps" if search.tune_steps else ""),
         is_at_most=True,
     )

@@ -9,11 +9,13 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from lightning_cost.cost.measurement import Cost
+from lightning_cost.network.batch import first_samples
 from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES, Reconstruction
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
 
 
@@ -59,10 +61,16 @@ def pruning_record(
     )
     training: Any = trainer.train_dataloader
     settings = pruning.search
+    calibration = collect_batches(training, settings.calibration_samples)
+    reconstruction = None
+    if settings.reconstruct:
+        batch = first_samples(calibration, NUM_SAMPLES)
+        reconstruction = Reconstruction(dense, batch, pruning.loss)
     points = frontier(
         problem,
         pruning.ranking,
-        calibration=collect_batches(training, settings.calibration_samples, lambda batch: batch),
+        calibration=calibration,
+        reconstruction=reconstruction,
         judge=accuracy_judge(metric, batches, settings.search_samples),
     )
     return record | {"frontier": [point.to_dict() for point in points]}
@@ -79,9 +87,9 @@ def search_of(pruning: GlobalRankingPruning) -> dict[str, Any] | None:
     """
     if not pruning.trials:
         return None
-    flops = pruning.search_flops
-    is_reused = pruning.shared_search is not None and flops < 0.5 * pruning.trials[-1]["flops"]
-    return {"is_reused": is_reused, "flops": flops, "trials": pruning.trials}
+    # with a shared search there is a note where another run had judged the candidates
+    is_reused = pruning.shared_search is not None and bool(pruning.search_note)
+    return {"is_reused": is_reused, "flops": pruning.search_flops, "trials": pruning.trials}
 
 
 def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:

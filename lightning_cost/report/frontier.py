@@ -20,9 +20,9 @@ Points = Sequence[Mapping[str, Any]]
 """Entries ``{cost, metrics, keep_ratio}`` of ``report.json``, from the largest network on."""
 
 BEFORE = (
-    "Dashed: networks along the ranking before recovery, with their batch norms recalibrated on "
-    "training data and nothing trained, judged on part of the validation data. Their counted costs "
-    "are exact, those of a device predicted."
+    "Dashed: networks along the ranking before recovery: put in order as right after a cut, batch "
+    "norms recalibrated on training data, nothing trained; judged on part of the validation data. "
+    "Their counted costs are exact, those of a device predicted."
 )
 
 

@@ -21,7 +21,7 @@ def search(report: Mapping[str, Any]) -> Markup | None:
         text = "The ranking was given: nothing was searched."
         return section("Search", element("p", text, class_="empty"))
     trials = found["trials"]
-    hint = "Loss on held-out data right after milder cuts than the target; lower is better."
+    hint = "Loss on held-out data right after the cut, before recovery; lower is better."
     chart = _chart(trials)
     if chart is None:
         chart = element("p", "No candidate had a loss that is a number.", class_="empty")

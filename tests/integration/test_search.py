@@ -104,17 +104,17 @@ def test_a_search_is_shared_by_looser_budgets(tmp_path):
         rankings.append(pruning.ranking)
         flops.append(spend.search_flops)
     assert rankings[0] == rankings[1]
-    assert flops[0] > 0 == flops[1]
+    assert 0 < 3 * flops[1] < flops[0], "nothing but fitting layers again is left"
     assert pruning.search_note.startswith("6 of 6 candidates had been judged before: ")
     assert len(list(tmp_path.glob("search-*.jsonl"))) == 1
 
 
 def test_a_given_ranking_takes_the_place_of_the_search(tmp_path, whole):
-    weights, _, learned = whole
+    weights, searched, learned = whole
     path = learned.ranking.save(tmp_path / "ranking.json")
     found, spend, pruning = _fit(tmp_path, ranking=path)
     assert _equal(found, weights)
-    assert spend.search_flops == 0
+    assert 0 < 3 * spend.search_flops < searched.search_flops
     assert pruning.trials == []
     assert pruning.search_note == "no search: the ranking was given"
 

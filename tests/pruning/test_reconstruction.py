@@ -9,7 +9,11 @@ from torch import nn
 from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.reconstruction import LARGEST_FAN_IN, Reconstruction
+from lightning_cost.pruning.reconstruction import (
+    LARGEST_FAN_IN,
+    Reconstruction,
+    largest_fit_flops,
+)
 from lightning_cost.pruning.surgery import operated, removal
 from lightning_cost.zoo.resnet import resnet8
 
@@ -190,3 +194,20 @@ def test_very_wide_layers_keep_their_weights():
     before = cut[2].weight.clone()
     Reconstruction(network, batch, forward).fit(cut, change)
     assert torch.equal(cut[2].weight, before)
+
+
+def test_what_it_takes_is_counted_and_known_before():
+    network, batch = twin_channels(), torch.randn(64, 2, 5, 5, generator=generator())
+    change = removing(network, batch[:1])
+    cut = copy.deepcopy(operated(network, change))
+    looking = Reconstruction(network, batch, forward)
+    passes = 2 * (64 * 25 * 18 * 6 + 64 * 25 * 54 * 3 + 64 * 75 * 4)
+    assert looking.flops == passes
+    found = looking.fit(cut, change)
+    assert 0 < found < passes + largest_fit_flops(network)
+    kept = [(18, 3, 1600), (27, 2, 1600), (50, 4, 64)]
+    products = sum(2 * n * fan_in * out for fan_in, out, n in kept)
+    # inputs by inputs, by what is missing, and the old weights' own product
+    fits = sum(2 * n * fan_in * (fan_in + 2 * out) for fan_in, out, n in kept)
+    solving = sum(2 * fan_in**3 // 3 + 2 * fan_in**2 * out for fan_in, out, _ in kept)
+    assert found == products + fits + solving

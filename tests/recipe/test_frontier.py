@@ -12,6 +12,7 @@ from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import Reconstruction
 from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.surgery import operated, removal
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
@@ -85,6 +86,21 @@ def test_metrics_are_of_recalibrated_networks_and_nothing_else_changes(network, 
         torch.testing.assert_close(state["stem.bn.running_mean"], wanted, atol=1e-5, rtol=1e-4)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_layers_are_fitted_again_where_that_is_asked_for(network, problem, ranking):
+    torch.manual_seed(2)
+    batch = (torch.randn(64, 1, 8, 8), torch.zeros(64, dtype=torch.long))
+    reconstruction = Reconstruction(network, batch, lambda net, given: net(given[0]))
+
+    def judge(cut):
+        with torch.no_grad():
+            return {"error": float((cut(batch[0]) - network(batch[0])).square().mean())}
+
+    given = {"ratios": (0.6,), "calibration": [batch], "judge": judge}
+    (plain,) = frontier(problem, ranking, **given)
+    (fitted,) = frontier(problem, ranking, **given, reconstruction=reconstruction)
+    assert fitted.metrics["error"] < 0.7 * plain.metrics["error"]
 
 
 def test_shares_out_of_reach_are_left_out(problem, ranking, network):

@@ -13,6 +13,7 @@ from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.recipe.plan import PlanConfig, plan_run, plan_transformer
@@ -27,6 +28,7 @@ NETWORK = resnet8(width=4, in_channels=1).eval()
 DATA = ImageData("digits", search_ratio=0.1, val_ratio=0.1)
 STEP = count_training_flops(NETWORK, torch.zeros(1, 1, 8, 8))
 FORWARD = count_macs(NETWORK, torch.zeros(1, 1, 8, 8)).flops
+FITTED_ON, FIT = NUM_SAMPLES, largest_fit_flops(NETWORK)
 
 
 def config(**settings):
@@ -62,8 +64,8 @@ def test_the_compute_of_each_part_has_a_closed_form():
         "prune and recover": ((STEP + FORWARD) * sizes["train"] * 4, 4),
         "quantize": (STEP * sizes["train"] * 1, 1),
         "validation": (FORWARD * sizes["val"] * 7, 7),
-        # a target of half the MACs is judged at three quarters and at half
-        "search": (FORWARD * (64 + 32) * 5 * 1.25, None),
+        # judged at half of the MACs; 5 candidates and the network at 2 steps are fitted
+        "search": (FORWARD * ((64 + 32) * 5 * 0.5 + FITTED_ON * (1 + 7)) + FIT * 7, None),
     }
     assert [share.name for share in shares if not share.is_at_most] == ["warmup"]
 
@@ -72,8 +74,10 @@ def test_gradients_and_training_before_judging_are_part_of_the_search(tmp_path):
     changed = config()
     changed.compress.search.saliencies = ["l2", "taylor"]
     changed.compress.search.tune_steps = 2
+    changed.compress.search.reconstruct = False
     changed.data = {"batch_size": 32}
     found = {share.name: share for share in plan_run(changed, NETWORK, DATA).shares}["search"]
+    # without layers fitted again, judged at three quarters and at half of the MACs
     assert found.flops == FORWARD * ((64 + 32 + 3 * 32 * 2) * 5 * 1.25 + 3 * 64)
     assert found.assumptions.endswith("and trained for 2 steps")
     changed.ranking = str(GlobalRanking(scores={"a": (1.0,)}).save(tmp_path / "ranking.json"))
