@@ -13,7 +13,12 @@ from lightning_cost.hardware.tables.latency_table import LatencyTable
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.checkpoint import load_compressed
+from lightning_cost.network.distillation import Distillation
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.evolution import EvolutionSearch
+from lightning_cost.pruning.guard import MetricGuard
+from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.recipe.deployment import export
@@ -23,13 +28,18 @@ __all__ = [
     "BudgetStopping",
     "Cost",
     "CostMonitor",
+    "Distillation",
+    "EvolutionSearch",
+    "GlobalRanking",
     "GlobalRankingPruning",
     "Hardware",
     "LatencyTable",
     "MacReport",
     "Measurement",
     "MemoryFit",
+    "MetricGuard",
     "ModelBudget",
+    "PruningSchedule",
     "QuantizationAwareTraining",
     "Resource",
     "TrainingBudget",
