@@ -111,7 +111,6 @@ def learned_by(
             learned, _ = run.learn(
                 problem,
                 data,
-                dense_cost=problem.dense_cost,
                 folders=[],
                 may_go_on=lambda flops: True,
             )

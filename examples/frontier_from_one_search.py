@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
-from lightning_cost import Hardware, Resource
+from lightning_cost import Hardware, Resource, measure
 from lightning_cost.cli import main as lightning_cost
+from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.reconstruction import Reconstruction
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet20
@@ -34,19 +36,23 @@ def main() -> int:
     data = ImageData("digits", search_ratio=0.1, val_ratio=0.1)
     data.setup("fit")
     training, validation = list(data.train_dataloader()), list(data.val_dataloader())
+    network, example = network.eval(), validation[0][0][:1]
+    hardware = Hardware.load("raspberry_pi_4")
     problem = PruningProblem.of(
-        network.eval(),
-        validation[0][0][:1],
+        network,
+        example,
         rules=ChannelRules(multiple=4),
         limits={},
         preview=lambda cut: cut,
-        hardware=Hardware.load("raspberry_pi_4"),
+        hardware=hardware,
+        dense_cost=measure(network, example, hardware=hardware),
     )
     points = frontier(
         problem,
         ranking,
         ratios=[share / 20 for share in range(19, 0, -1)],
         calibration=training[:8],
+        reconstruction=Reconstruction(network, training[0], classification_loss),
         judge=accuracy_judge("accuracy", validation, 256),
     )
     print(f"{'channels':>8} {'MACs':>10} {'bytes':>10} {'ms (est.)':>9} before recovery")

@@ -1,9 +1,8 @@
 """Pruning inside a fit: warm up, learn the ranking, cut step by step along it, recover."""
 
 import copy
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
-from functools import reduce
+from collections.abc import Iterable
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.monitor.lookup import count_steps_anew, known_dense
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.batch import first_samples
@@ -51,19 +50,19 @@ from lightning_cost.pruning.batches import (
 )
 from lightning_cost.pruning.channels import ChannelRules
 from lightning_cost.pruning.evolution import EvolutionSearch
-from lightning_cost.pruning.grouping import Grouping
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.objection import objection_to
 from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.planning import Planned, Planner
 from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.reconstruction import NUM_SAMPLES
+from lightning_cost.pruning.refit import Refit
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search_memory import SearchMemory
 from lightning_cost.pruning.search_run import SearchRun, SharedSearch
-from lightning_cost.pruning.steps import step_plans
-from lightning_cost.pruning.surgery import RemoveChannels, removal
+from lightning_cost.pruning.surgery import removal
 
 
 class GlobalRankingPruning(pl.Callback):
@@ -141,18 +140,14 @@ class GlobalRankingPruning(pl.Callback):
         self.search_data = search_data
         self.shared_search = shared_search
         self.seed = seed
-        self.ranking = (
+        self._given_ranking = (
             ranking
             if ranking is None or isinstance(ranking, GlobalRanking)
             else GlobalRanking.load(ranking)
         )
-        self.trials: list[dict[str, Any]] = []
-        self._given_ranking = self.ranking
-        self.search_note = "" if ranking is None else "no search: the ranking was given"
         self._memory: SearchMemory | None = None
         self._dense_cost: Cost | None = None
-        self._grouping: Grouping | None = None
-        self._plans: list[Plan] = []
+        self._planned: Planned | None = None
         self._progress = Progress()
         self._teacher = DenseTeacher(self.distillation)
         self._fresh: nn.Module | None = None
@@ -183,14 +178,14 @@ class GlobalRankingPruning(pl.Callback):
         return {name: (plan.num_channels[name], width) for name, width in plan.widths.items()}
 
     @property
-    def grouping(self) -> Grouping | None:
-        """The channel groups of the dense network; ``None`` before the first step."""
-        return self._grouping
+    def ranking(self) -> GlobalRanking | None:
+        """The ranking that was given, or learned; ``None`` before that."""
+        return self._given_ranking if self._planned is None else self._planned.ranking
 
     @property
-    def plans(self) -> list[Plan]:
-        """What every step was planned to leave; empty before the first one."""
-        return list(self._plans)
+    def planned(self) -> Planned | None:
+        """The ranking, and what each step was planned to leave; ``None`` before the first step."""
+        return self._planned
 
     @property
     def num_steps_made(self) -> int:
@@ -227,7 +222,7 @@ class GlobalRankingPruning(pl.Callback):
         self.schedule = self.schedule.in_epochs(num_updates)
         self._require_epochs(trainer)
         if not self.is_finished and self._teacher.start(trainer, network):
-            _count_steps_anew(trainer)
+            count_steps_anew(callbacks_of(trainer))
         if self._dense_cost is not None:
             return
 
@@ -235,7 +230,8 @@ class GlobalRankingPruning(pl.Callback):
             resources = list(self.budget.resources)
             if self.budget.needs_hardware and Resource.latency_ms not in resources:
                 resources.append(Resource.latency_ms)  # candidates are measured beside it
-            dense = self._known_dense(trainer, resources)
+            device = self.hardware if self.budget.needs_hardware else None
+            dense = known_dense(callbacks_of(trainer), resources, device)
             if dense is None:
                 dense = measure(network, self._example, hardware=self.hardware, resources=resources)
             problem = self._problem(trainer, network, dense)
@@ -285,10 +281,14 @@ class GlobalRankingPruning(pl.Callback):
         progress, guard = self._progress, self.guard
         if guard is None:
             return
+
+        def read() -> float:
+            return guard.read(trainer.callback_metrics)
+
         if progress.is_dense_over(self.schedule):
-            progress.dense_metric = on_rank_zero(trainer, lambda: _metric(trainer, guard.metric))
+            progress.dense_metric = on_rank_zero(trainer, read)
         elif progress.is_judged_now(self.schedule):
-            now = on_rank_zero(trainer, lambda: _metric(trainer, guard.metric))
+            now = on_rank_zero(trainer, read)
             verdict = progress.verdict(guard, now)
             if verdict is not None:
                 self._act(trainer, pl_module, guard.on_drop, verdict)
@@ -315,12 +315,8 @@ class GlobalRankingPruning(pl.Callback):
         return {
             "dense_cost": None if dense_cost is None else cost_to_dict(dense_cost),
             "limits": None if dense_cost is None else self._limits(dense_cost),
-            "ranking": None if self.ranking is None else self.ranking.to_dict(),
-            "grouping": None if self._grouping is None else self._grouping.to_dict(),
-            "plans": [plan.to_dict() for plan in self._plans],
+            "planned": None if self._planned is None else self._planned.to_dict(),
             "search_flops": self._search_flops,
-            "trials": self.trials,
-            "search_note": self.search_note,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             **self._progress.to_dict(),
         }
@@ -333,17 +329,18 @@ class GlobalRankingPruning(pl.Callback):
         self._teacher.load_state_dict(state_dict["teacher"])
         self._search_flops = state_dict["search_flops"]
         is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
-        if state_dict["plans"]:
-            _require_planned_for(
-                limits=is_same, num_steps=len(state_dict["plans"]) == self.schedule.num_steps
-            )
-            self._adopt(state_dict)
+        if state_dict["planned"] is not None:
+            self._planned = Planned.from_dict(state_dict["planned"])
+            num_steps = len(self._planned.plans)
+            _require_planned_for(limits=is_same, num_steps=num_steps == self.schedule.num_steps)
         elif not is_same:
             self._dense_cost = None  # whether the other budget can be kept is found out anew
 
     @property
     def _plan_in_force(self) -> Plan | None:
-        return self._plans[self._progress.place - 1] if self._progress.place else None
+        if self._planned is None or not self._progress.place:
+            return None
+        return self._planned.plans[self._progress.place - 1]
 
     @property
     def _rolls_back(self) -> bool:
@@ -368,13 +365,13 @@ class GlobalRankingPruning(pl.Callback):
         if not steps:
             return
         _, network = find_network(pl_module, self.network)
-        if not self._plans:
+        if self._planned is None:
             for optimizer in trainer.optimizers:
                 require_cuttable(optimizer)
-            self._adopt(self._planned_together(trainer, pl_module, network))
+            self._planned = self._plan(trainer, pl_module, network)
             self._teacher.learn(network)
             if self._teacher.start(trainer, network):
-                _count_steps_anew(trainer)
+                count_steps_anew(callbacks_of(trainer))
         for number in steps:
             self._make_step(trainer, pl_module, network, number)
         plan = self._plan_in_force
@@ -383,16 +380,17 @@ class GlobalRankingPruning(pl.Callback):
     def _make_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, number: int
     ) -> None:
-        assert self._grouping is not None
+        assert self._planned is not None
         assert self._dense_cost is not None
+        plans = self._planned.plans
         progress, limits = self._progress, self.budget.limits(self._dense_cost)
-        change = removal(self._grouping, self._plans[number - 1], self._plan_in_force)
+        change = removal(self._planned.grouping, plans[number - 1], self._plan_in_force)
 
         def cost_of(candidate: nn.Module) -> Cost:
             deployed = self._preview(trainer, copy.deepcopy(candidate))
             return measure(deployed, self._example, hardware=self.hardware, resources=list(limits))
 
-        is_last = number == len(self._plans)
+        is_last = number == len(plans)
         objection = on_rank_zero(
             trainer, lambda: objection_to(change, network, cost_of, limits, is_last=is_last)
         )
@@ -401,51 +399,39 @@ class GlobalRankingPruning(pl.Callback):
                 if self._rolls_back and progress.snapshot is None:
                     progress.snapshot = take_snapshot(trainer, network)
                     progress.snapshot_place = progress.place
-                fit_again = self._reconstructions(trainer, pl_module, network)
+                refit = self._refit(trainer, pl_module, network)
                 apply_during_fit(trainer, network, change)
-                fit_again(change)
+                if refit is not None:
+                    self._search_flops += refit.fit(change)
                 progress.place = number
             else:
-                self._remark(f"pruning step {number} of {len(self._plans)} {objection}")
+                self._remark(f"pruning step {number} of {len(plans)} {objection}")
             progress.num_steps_done = number
             rewound = self.schedule.rewound_epoch(number)
             if rewound is not None:
                 restore_learning_rate(trainer, progress.learning_rates[rewound])
 
-    def _reconstructions(
+    def _refit(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
-    ) -> Callable[[RemoveChannels], None]:
-        """Look at the network and its averaged copies; what is returned fits them after a cut."""
+    ) -> Refit | None:
         if not self.search.reconstruct:
-            return lambda change: None
-        networks = [network, *averaged_copies(trainer, network)]
+            return None
 
-        def looked_at() -> list[Reconstruction]:
+        def batch() -> Any:
             training = apart_from_fit(trainer.train_dataloader)
             batches = [
                 pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
                 for batch in collect_batches(training, NUM_SAMPLES)
             ]
-            batch = first_samples(batches, NUM_SAMPLES)
-            return [Reconstruction(one, batch, self.loss) for one in networks]
+            return first_samples(batches, NUM_SAMPLES)
 
-        before: list[Reconstruction] = []
-        on_rank_zero(trainer, lambda: before.extend(looked_at()))
-
-        def fit_again(change: RemoveChannels) -> None:
-            def fitted() -> tuple[float, list[dict[str, Any]]]:
-                flops = sum(look.flops for look in before)
-                for look, one in zip(before, networks, strict=True):
-                    flops += look.fit(one, change)
-                return flops, [one.state_dict() for one in networks]
-
-            flops, states = on_rank_zero(trainer, fitted)
-            self._search_flops += flops
-            if not trainer.is_global_zero:
-                for one, state in zip(networks, states, strict=True):
-                    one.load_state_dict(state)
-
-        return fit_again
+        return Refit(
+            [network, *averaged_copies(trainer, network)],
+            batch,
+            self.loss,
+            on_first_rank=partial(on_rank_zero, trainer),
+            is_first=trainer.is_global_zero,
+        )
 
     def _act(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, on_drop: str, verdict: str
@@ -474,20 +460,12 @@ class GlobalRankingPruning(pl.Callback):
 
     def _stop_teaching(self, trainer: pl.Trainer) -> None:
         if self._teacher.stop():
-            _count_steps_anew(trainer)
+            count_steps_anew(callbacks_of(trainer))
 
-    def _adopt(self, planned: dict[str, Any]) -> None:
-        self.ranking = GlobalRanking.from_dict(planned["ranking"])
-        self._grouping = Grouping.from_dict(planned["grouping"])
-        self._plans = [Plan.from_dict(plan) for plan in planned["plans"]]
-        self._search_flops = planned["search_flops"]
-        self.trials = planned["trials"]
-        self.search_note = planned["search_note"]
-
-    def _planned_together(
+    def _plan(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
-    ) -> dict[str, Any]:
-        """What rank 0 has planned, with the help of the others; as plain data."""
+    ) -> Planned:
+        """What rank 0 decides, with the help of the others."""
 
         def to_device(batch: Any) -> Any:
             return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
@@ -498,57 +476,31 @@ class GlobalRankingPruning(pl.Callback):
 
         def planned() -> dict[str, Any]:
             with run:
-                return self._planned(trainer, network, run)
+                return self._decided(trainer, network, run).to_dict()
 
         if not trainer.is_global_zero:
             run.serve(network)
-        return on_rank_zero(trainer, planned)
+        return Planned.from_dict(on_rank_zero(trainer, planned))
 
-    def _planned(self, trainer: pl.Trainer, network: nn.Module, run: SearchRun) -> dict[str, Any]:
-        """Search for the ranking, if none is given, and plan every step along it."""
-        assert self._dense_cost is not None
-        problem = self._problem(trainer, network, self._dense_cost)
-        ranking = self._given_ranking or self._learned(trainer, problem, run)
-        plans = step_plans(problem, ranking, self.schedule, self._dense_cost)
-        return {
-            "ranking": ranking.to_dict(),
-            "grouping": problem.grouping.to_dict(),
-            "plans": [plan.to_dict() for plan in plans],
-            "search_flops": self._search_flops,
-            "trials": self.trials,
-            "search_note": self.search_note,
-        }
-
-    def _learned(
-        self, trainer: pl.Trainer, problem: PruningProblem, run: SearchRun
-    ) -> GlobalRanking:
+    def _decided(self, trainer: pl.Trainer, network: nn.Module, run: SearchRun) -> Planned:
         assert self._dense_cost is not None
         limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
-        shared, spent_before = self.shared_search, self._search_flops
+        spent_before = self._search_flops
 
         def may_go_on(flops: float) -> bool:
             self._search_flops = spent_before + flops
             return all([entry.may_go_on() for entry in limiting])
 
-        if shared is not None and not shared.budget.is_empty:
-            problem = replace(problem, limits=shared.budget.limits(self._dense_cost))
-        folders = checkpoint_folders(trainer) if shared is None else [Path(shared.folder)]
-        learned, memory = run.learn(
-            problem,
-            self._search_data(trainer),
-            dense_cost=self._dense_cost,
-            folders=folders,
+        planner = Planner(self.schedule, ranking=self._given_ranking, shared=self.shared_search)
+        planned = planner.plan(
+            self._problem(trainer, network, self._dense_cost),
+            run,
+            data=lambda: self._search_data(trainer),
+            folders=checkpoint_folders(trainer),
             may_go_on=may_go_on,
         )
-        self._memory = memory if shared is None else None
-        self._search_flops = spent_before + learned.flops
-        self.trials = [asdict(trial) for trial in learned.trials]
-        if learned.num_recalled:
-            self.search_note = (
-                f"{learned.num_recalled} of {len(self.trials)} candidates had been judged before: "
-                f"{memory.path}"
-            )
-        return learned.ranking
+        self._memory = planner.memory
+        return planned
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
         return PruningProblem.of(
@@ -566,18 +518,6 @@ class GlobalRankingPruning(pl.Callback):
         rest = [callback for callback in callbacks_of(trainer) if callback is not self]
         others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
         return reduce(lambda made, other: other.preview(made, self._example), others, pruned)
-
-    def _known_dense(self, trainer: pl.Trainer, resources: list[Resource]) -> Cost | None:
-        """The dense cost that a monitor of the same device has measured, so that all speak of one.
-
-        ``None`` if there is none that knows all of ``resources``.
-        """
-        for entry in callbacks_of(trainer):
-            if isinstance(entry, CostMonitor) and entry.dense is not None:
-                is_alike = entry.hardware == self.hardware or not self.budget.needs_hardware
-                if is_alike and all(resource in entry.dense for resource in resources):
-                    return {resource: entry.dense[resource] for resource in resources}
-        return None
 
     def _search_data(self, trainer: pl.Trainer) -> SearchData:
         """What candidates are judged on, on the CPU."""
@@ -618,20 +558,3 @@ def _require_planned_for(**is_same: Any) -> None:
                 f"{name} must be those that the checkpoint's pruning steps were planned for, got "
                 "others; resume with the same budget and schedule, or start a new run"
             )
-
-
-def _metric(trainer: pl.Trainer, name: str) -> float:
-    metrics = trainer.callback_metrics
-    if name not in metrics:
-        raise ValueError(
-            f"metric must be one that the LightningModule logs in validation, got {name!r}; "
-            f"logged are {', '.join(sorted(metrics)) or 'none'}"
-        )
-    return float(metrics[name])
-
-
-def _count_steps_anew(trainer: pl.Trainer) -> None:
-    """A training step has another price from here on."""
-    for entry in callbacks_of(trainer):
-        if isinstance(entry, CostMonitor):
-            entry.meter.training.forget_shapes()

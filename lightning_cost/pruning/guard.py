@@ -1,7 +1,9 @@
 """What happens when pruning costs more quality than is allowed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 ACTIONS = ("stop", "roll_back", "go_on")
 MODES = ("max", "min")
@@ -44,6 +46,19 @@ class MetricGuard:
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}; "
                     "see MetricGuard for what they mean"
                 )
+
+    def read(self, logged: Mapping[str, Any]) -> float:
+        """The metric among those that are logged.
+
+        Raises:
+            ValueError: If it is not one of them.
+        """
+        if self.metric not in logged:
+            raise ValueError(
+                "metric must be one that the LightningModule logs in validation, got "
+                f"{self.metric!r}; logged are {', '.join(sorted(logged)) or 'none'}"
+            )
+        return float(logged[self.metric])
 
     def drop(self, dense: float, now: float) -> float:
         """By how much ``now`` is worse than ``dense``.

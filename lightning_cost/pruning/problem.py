@@ -4,7 +4,7 @@ import copy
 import statistics
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class PruningProblem:
     limits: Mapping[Resource, float]
     preview: Preview
     hardware: Hardware | None
-    dense_cost: Cost = field(default_factory=dict)
+    dense_cost: Cost
     table: LatencyTable | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class PruningProblem:
         limits: Mapping[Resource, float],
         preview: Preview,
         hardware: Hardware | None,
-        dense_cost: Cost | None = None,
+        dense_cost: Cost,
     ) -> "PruningProblem":
         """Trace ``network``, price its widths, and read the latency table of ``hardware``.
 
@@ -105,7 +105,7 @@ class PruningProblem:
             limits=limits,
             preview=preview,
             hardware=hardware,
-            dense_cost=dense_cost or {},
+            dense_cost=dense_cost,
             table=table,
         )
 
@@ -160,11 +160,11 @@ class PruningProblem:
                 "lower channels.multiple, or start from a smaller network"
             )
 
-    def floors(self, dense_cost: Cost) -> dict[str, int]:
+    def floors(self) -> dict[str, int]:
         """The fewest channels that each group keeps, see :class:`ChannelRules`."""
         ratio = self.rules.min_keep_ratio
         if ratio is None:
-            ratio = 0.5 * self._uniform_ratio(dense_cost)
+            ratio = 0.5 * self._uniform_ratio()
         totals = self.grouping.num_channels
         return {name: self.rules.floor(total, ratio) for name, total in totals.items()}
 
@@ -197,18 +197,19 @@ class PruningProblem:
         macs: list[float] = self.pricer.price(path.widths)[Resource.macs].tolist()
         return macs
 
-    def macs_ratio(self, dense_cost: Cost) -> float:
+    def macs_ratio(self) -> float:
         """About which share of the dense MACs the limits allow: exact only for limits on MACs."""
-        ratios = [limit / dense_cost[resource].value for resource, limit in self.limits.items()]
+        dense = self.dense_cost
+        ratios = [limit / dense[resource].value for resource, limit in self.limits.items()]
         return min([1.0, *ratios])
 
-    def _uniform_ratio(self, dense_cost: Cost) -> float:
+    def _uniform_ratio(self) -> float:
         limits = dict(self.counted_limits)
         if self.measured_limits:
             # the device's answer to narrower networks is not known yet: take MACs for it
             dense_macs = self.pricer.price(self._dense_widths())[Resource.macs].item()
             shares = [
-                limit / dense_cost[resource].value
+                limit / self.dense_cost[resource].value
                 for resource, limit in self.measured_limits.items()
             ]
             macs = min([1.0, *shares]) * dense_macs

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from lightning_cost.cost.measurement import Cost
 from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.bases import saliency_bases
 from lightning_cost.pruning.batches import BatchLoss, SearchData
@@ -60,7 +59,6 @@ def learn_ranking(
     *,
     data: SearchData,
     loss: BatchLoss,
-    dense_cost: Cost,
     generator: torch.Generator,
     may_go_on: Callable[[float], bool] = lambda flops: True,
     judges: Judges | None = None,
@@ -78,7 +76,6 @@ def learn_ranking(
         settings: How long to search.
         data: What candidates are judged on.
         loss: Mean loss of a network on a batch.
-        dense_cost: What percentages are of.
         generator: Of the candidates.
         may_go_on: Told after each few candidates what FLOPs the search has used; says whether to
             judge more.
@@ -99,9 +96,9 @@ def learn_ranking(
         usual = usual_judge(problem.network, problem.grouping, data, loss, settings)
         judges.appoint(lambda _: usual, None)
     bases, flops = saliency_bases(problem, settings, data, loss)
-    target = problem.macs_ratio(dense_cost)
+    target = problem.macs_ratio()
     ratios = [target] if settings.reconstruct else judged_ratios(target)
-    plans = CandidatePlans(problem, bases, problem.floors(dense_cost), ratios)
+    plans = CandidatePlans(problem, bases, problem.floors(), ratios)
     optimizer = _OPTIMIZERS[settings.optimizer](settings, bases, generator, plans.outcome)
     panel = Panel(settings, plans, judges, memory)
     panel.spend(flops)
@@ -168,7 +165,6 @@ def search_fingerprint(
     *,
     data: SearchData,
     loss: BatchLoss,
-    dense_cost: Cost,
     generator: torch.Generator,
 ) -> str:
     """What says that two searches are the same: of the arguments of :func:`learn_ranking`."""
@@ -178,7 +174,7 @@ def search_fingerprint(
         problem.grouping.to_dict(),
         asdict(settings),
         [getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")],
-        [problem.floors(dense_cost), problem.macs_ratio(dense_cost)],
+        [problem.floors(), problem.macs_ratio()],
         problem.rules.step,
         generator.get_state(),
         [data.calibration, data.search],

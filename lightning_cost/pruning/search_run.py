@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
-from lightning_cost.cost.measurement import Cost
 from lightning_cost.network.ranks import Ranks
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.evolution import EvolutionSearch
@@ -101,7 +100,6 @@ class SearchRun:
         problem: PruningProblem,
         data: SearchData,
         *,
-        dense_cost: Cost,
         folders: Sequence[Path],
         may_go_on: Callable[[float], bool],
     ) -> tuple[LearnedRanking, SearchMemory]:
@@ -110,7 +108,6 @@ class SearchRun:
         Args:
             problem: What is pruned, and the limits to learn for.
             data: On the CPU.
-            dense_cost: What percentages are of.
             folders: Where the search may have left what it had judged, and where it will.
             may_go_on: See :func:`learn_ranking`.
 
@@ -131,7 +128,6 @@ class SearchRun:
             self._settings,
             data=data,
             loss=self._loss,
-            dense_cost=dense_cost,
             generator=generator,
         )
         memory = find_memory(folders, name)
@@ -140,7 +136,6 @@ class SearchRun:
             self._settings,
             data=own_data,
             loss=self._loss,
-            dense_cost=dense_cost,
             generator=generator,
             may_go_on=may_go_on,
             judges=self._judges,

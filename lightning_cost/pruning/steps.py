@@ -1,6 +1,5 @@
 """The plans of all pruning steps, along one ranking, to the budget."""
 
-from lightning_cost.cost.measurement import Cost
 from lightning_cost.pruning.path import RemovalPath
 from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.problem import PruningProblem
@@ -12,7 +11,6 @@ def step_plans(
     problem: PruningProblem,
     ranking: GlobalRanking,
     schedule: PruningSchedule,
-    dense_cost: Cost,
 ) -> list[Plan]:
     """What stays after each step; each plan keeps part of what the one before it keeps.
 
@@ -24,7 +22,7 @@ def step_plans(
     Raises:
         ValueError: If no network on the path keeps the limits.
     """
-    for floors in (problem.floors(dense_cost), problem.lowest_floors()):
+    for floors in (problem.floors(), problem.lowest_floors()):
         path = problem.path_to_target(ranking.path(floors, problem.rules.step))
         if path is not None:
             return _along(problem, path, schedule)
@@ -36,11 +34,13 @@ def step_plans(
 
 
 def _along(problem: PruningProblem, path: RemovalPath, schedule: PruningSchedule) -> list[Plan]:
-    """The plans of all steps to the last network of ``path``."""
+    """The plans of all steps to the last network of ``path``, each smaller than the one before."""
     macs, last = problem.macs_along(path), len(path) - 1
-    plans = []
+    plans, place = [], 0
     for step in range(1, schedule.num_steps):
         wanted = macs[0] + schedule.fraction(step) * (macs[last] - macs[0])
-        within = (place for place in range(last) if macs[place] <= wanted)
-        plans.append(path.plan_at(next(within, last)))
+        within = next((place for place in range(last) if macs[place] <= wanted), last)
+        # every step has something to remove, and leaves something, while the path is long enough
+        place = min(max(within, place + 1), max(last - (schedule.num_steps - step), 0))
+        plans.append(path.plan_at(place))
     return [*plans, path.plan_at(last)]

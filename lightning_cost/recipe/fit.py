@@ -366,6 +366,6 @@ def _assumptions(monitor: CostMonitor, callbacks: Sequence[Callback]) -> dict[st
         note = f"{note}; not described by the hardware: {', '.join(missing)}".lstrip("; ")
     notes = {**dict.fromkeys(("energy_kwh", "co2_kg", "usd"), note), **monitor.meter.notes}
     for entry in callbacks:
-        if isinstance(entry, GlobalRankingPruning) and entry.search_note:
-            notes["search_flops"] += f"; {entry.search_note}"
+        if isinstance(entry, GlobalRankingPruning) and entry.planned and entry.planned.search_note:
+            notes["search_flops"] += f"; {entry.planned.search_note}"
     return notes

@@ -135,7 +135,7 @@ def accuracy_judge(name: str, batches: Iterable[Any], num_samples: int) -> Judge
 
 def _plan(problem: PruningProblem, ranking: GlobalRanking, macs: float) -> Plan:
     limited = replace(problem, limits={Resource.macs: macs})
-    return step_plans(limited, ranking, PruningSchedule(shape="one_shot"), problem.dense_cost)[-1]
+    return step_plans(limited, ranking, PruningSchedule(shape="one_shot"))[-1]
 
 
 def _costs(problem: PruningProblem, plans: Sequence[Plan]) -> list[Cost]:

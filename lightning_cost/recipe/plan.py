@@ -142,7 +142,7 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
         shares=tuple(shares),
         spend=machine.spend(sum(share.flops for share in shares)),
         dense=dense,
-        smallest=_smallest(config, network, example, limits) if limits else {},
+        smallest=_smallest(config, network, example, limits, dense) if limits else {},
         limits=limits,
         training_limits=config.training.limits(),
         remarks=remarks,
@@ -289,7 +289,11 @@ def _search(
 
 
 def _smallest(
-    config: PlanConfig, network: nn.Module, example: Tensor, limits: dict[Resource, float]
+    config: PlanConfig,
+    network: nn.Module,
+    example: Tensor,
+    limits: dict[Resource, float],
+    dense: Cost,
 ) -> Cost:
     """Cost of the most compressed network, on what needs no measurement on this machine."""
     known = {
@@ -314,6 +318,7 @@ def _smallest(
         limits=known,
         preview=preview,
         hardware=config.hardware,
+        dense_cost=dense,
     )
     return problem.cost_of(problem.smallest())
 

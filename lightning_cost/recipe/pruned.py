@@ -44,7 +44,7 @@ def pruning_record(
     """
     callbacks = callbacks_of(trainer)
     pruning = next((entry for entry in callbacks if isinstance(entry, GlobalRankingPruning)), None)
-    if pruning is None or pruning.grouping is None or pruning.ranking is None:
+    if pruning is None or pruning.planned is None:
         return None
     record = {**cuts_of(pruning, dense), "search": search_of(pruning), "frontier": []}
     if record["search"] and record["search"]["is_reused"]:
@@ -68,7 +68,7 @@ def pruning_record(
         reconstruction = Reconstruction(dense, batch, pruning.loss)
     points = frontier(
         problem,
-        pruning.ranking,
+        pruning.planned.ranking,
         calibration=calibration,
         reconstruction=reconstruction,
         judge=accuracy_judge(metric, batches, settings.search_samples),
@@ -85,11 +85,12 @@ def search_of(pruning: GlobalRankingPruning) -> dict[str, Any] | None:
     Returns:
         ``None`` if the ranking was given.
     """
-    if not pruning.trials:
+    planned = pruning.planned
+    if planned is None or not planned.trials:
         return None
     # with a shared search there is a note where another run had judged the candidates
-    is_reused = pruning.shared_search is not None and bool(pruning.search_note)
-    return {"is_reused": is_reused, "flops": pruning.search_flops, "trials": pruning.trials}
+    is_reused = pruning.shared_search is not None and bool(planned.search_note)
+    return {"is_reused": is_reused, "flops": pruning.search_flops, "trials": planned.trials}
 
 
 def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:
@@ -99,13 +100,13 @@ def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:
         pruning: After a fit in which it had a ranking.
         dense: The network that the fit started from.
     """
-    assert pruning.grouping is not None
-    assert pruning.ranking is not None
+    planned = pruning.planned
+    assert planned is not None
     places = {name: place for place, (name, _) in enumerate(dense.named_modules())}
     groups = sorted(
-        pruning.grouping.groups, key=lambda group: min(places[name] for name in group.producers)
+        planned.grouping.groups, key=lambda group: min(places[name] for name in group.producers)
     )
-    ranks, widths, schedule = global_ranks(pruning.ranking), pruning.widths, pruning.schedule
+    ranks, widths, schedule = global_ranks(planned.ranking), pruning.widths, pruning.schedule
     return {
         "groups": [
             {
@@ -116,14 +117,14 @@ def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:
             }
             for group in groups
         ],
-        "left_alone": dict(pruning.grouping.left_alone),
+        "left_alone": dict(planned.grouping.left_alone),
         "steps": [
             {
                 "epoch": schedule.warmup_epochs + (number - 1) * schedule.epochs_per_step,
                 "kept": [plan.widths[group.name] for group in groups],
                 "is_made": number <= pruning.num_steps_made,
             }
-            for number, plan in enumerate(pruning.plans, start=1)
+            for number, plan in enumerate(planned.plans, start=1)
         ],
         "remarks": pruning.remarks,
     }

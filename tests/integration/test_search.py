@@ -74,7 +74,9 @@ def test_a_fit_that_is_killed_in_its_search_ends_bit_identically(tmp_path, whole
     num_judged = len(left.read_text().splitlines())
     assert num_judged > 0
     found, paid, pruning = _fit(tmp_path, tmp_path / LAST)
-    assert pruning.search_note.startswith(f"{num_judged} of 6 candidates had been judged before")
+    assert pruning.planned.search_note.startswith(
+        f"{num_judged} of 6 candidates had been judged before"
+    )
     assert _equal(found, weights)
     assert paid.search_flops == spend.search_flops > 0
     assert paid.train_flops == spend.train_flops
@@ -105,7 +107,7 @@ def test_a_search_is_shared_by_looser_budgets(tmp_path):
         flops.append(spend.search_flops)
     assert rankings[0] == rankings[1]
     assert 0 < 3 * flops[1] < flops[0], "nothing but fitting layers again is left"
-    assert pruning.search_note.startswith("6 of 6 candidates had been judged before: ")
+    assert pruning.planned.search_note.startswith("6 of 6 candidates had been judged before: ")
     assert len(list(tmp_path.glob("search-*.jsonl"))) == 1
 
 
@@ -115,8 +117,8 @@ def test_a_given_ranking_takes_the_place_of_the_search(tmp_path, whole):
     found, spend, pruning = _fit(tmp_path, ranking=path)
     assert _equal(found, weights)
     assert 0 < 3 * spend.search_flops < searched.search_flops
-    assert pruning.trials == []
-    assert pruning.search_note == "no search: the ranking was given"
+    assert pruning.planned.trials == []
+    assert pruning.planned.search_note == "no search: the ranking was given"
 
 
 def test_a_ranking_of_another_network_is_refused_before_training(tmp_path):

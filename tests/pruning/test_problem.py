@@ -42,6 +42,7 @@ def _problem(limits, **rules):
         limits=limits,
         preview=lambda network: network,
         hardware=None,
+        dense_cost=measure(_network(), EXAMPLE),
     )
 
 
@@ -78,7 +79,7 @@ def test_steps_shrink_to_the_largest_network_within_all_limits():
     }
     problem = _problem(limits)
     ranking = GlobalRanking.transformed(group_saliency(network, problem.grouping))
-    plans = step_plans(problem, ranking, PruningSchedule(num_steps=3), dense)
+    plans = step_plans(problem, ranking, PruningSchedule(num_steps=3))
     assert len(plans) == 3
     for smaller, larger in zip(plans[1:], plans, strict=False):
         assert smaller.is_within(larger)
@@ -99,6 +100,19 @@ EVERYTHING = [
 ]
 
 
+@pytest.mark.parametrize("shape", ["cubic", "linear"])
+@pytest.mark.parametrize("num_steps", [1, 2, 4, 5])
+def test_every_step_has_something_to_remove(shape, num_steps):
+    dense = measure(_network(), EXAMPLE)
+    problem = _problem({Resource.macs: 0.5 * dense[Resource.macs].value})
+    ranking = GlobalRanking.transformed(group_saliency(problem.network, problem.grouping))
+    plans = step_plans(problem, ranking, PruningSchedule(num_steps=num_steps, shape=shape))
+    sizes = [sum(plan.widths.values()) for plan in plans]
+    assert len(plans) == num_steps
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert sizes[0] < sum(problem.grouping.num_channels.values())
+
+
 def _on_device(shares, hardware=DESCRIBED, **rules):
     """A problem with limits at these shares of the dense cost."""
     network = _network()
@@ -117,7 +131,7 @@ def _on_device(shares, hardware=DESCRIBED, **rules):
 
 def _final(problem, dense):
     ranking = GlobalRanking.transformed(group_saliency(problem.network, problem.grouping))
-    plan = step_plans(problem, ranking, PruningSchedule(num_steps=2), dense)[-1]
+    plan = step_plans(problem, ranking, PruningSchedule(num_steps=2))[-1]
     return problem.cost_of(plan)
 
 
@@ -201,10 +215,10 @@ class StairMeter:
 def test_measured_latency_is_filled_and_kept_with_counted_limits(monkeypatch, share):
     monkeypatch.setattr(problems, "DeviceMeter", StairMeter)
     limits = {Resource.latency_ms: share, Resource.params: 0.95}
-    problem, dense = _on_device(limits, hardware=Hardware.local("eager"))
+    problem, _ = _on_device(limits, hardware=Hardware.local("eager"))
     problem.require_reachable()
     ranking = GlobalRanking.transformed(group_saliency(problem.network, problem.grouping))
-    plan = step_plans(problem, ranking, PruningSchedule(num_steps=2), dense)[-1]
+    plan = step_plans(problem, ranking, PruningSchedule(num_steps=2))[-1]
     final = operated(problem.network, removal(problem.grouping, plan))
     assert 0.95 <= StairMeter.stairs(final) / StairMeter.stairs(problem.network) / share <= 1
     assert problem.pricer.price_plan(plan)[Resource.params] <= problem.limits[Resource.params]
@@ -225,7 +239,7 @@ def test_a_measured_limit_out_of_reach_leaves_room_for_noise(monkeypatch):
 def test_floors_keep_half_of_the_uniform_ratio():
     dense = measure(_network(), EXAMPLE)
     problem = _problem({Resource.macs: 0.3 * dense[Resource.macs].value}, multiple=1)
-    floors = problem.floors(dense)
+    floors = problem.floors()
     uniform = {
         name: 2 * floor / problem.grouping.num_channels[name] for name, floor in floors.items()
     }

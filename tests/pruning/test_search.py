@@ -63,7 +63,6 @@ def _learned(problem=PROBLEM, loss=classification_loss, data=DATA, seed=0, **set
         EvolutionSearch(**(SETTINGS | settings)),
         data=data,
         loss=loss,
-        dense_cost=problem.dense_cost,
         generator=torch.Generator().manual_seed(seed),
         **passed,
     )
@@ -96,7 +95,7 @@ def test_the_winners_loss_can_be_had_again(reconstruct, ratios):
     judge = usual_judge(
         PROBLEM.network, PROBLEM.grouping, DATA, classification_loss, EvolutionSearch(**settings)
     )
-    path = learned.ranking.path(PROBLEM.floors(PROBLEM.dense_cost))
+    path = learned.ranking.path(PROBLEM.floors())
     macs = PROBLEM.macs_along(path)
     plans = [
         path.plan_at(next(place for place, value in enumerate(macs) if value <= ratio * macs[0]))
@@ -131,7 +130,6 @@ def test_it_stops_when_it_may_not_go_on():
         EvolutionSearch(**SETTINGS, num_parallel=4),
         data=DATA,
         loss=classification_loss,
-        dense_cost=PROBLEM.dense_cost,
         generator=torch.Generator().manual_seed(0),
         may_go_on=may_go_on,
     )
@@ -257,7 +255,6 @@ def test_the_fingerprint_is_of_all_that_decides():
             EvolutionSearch(**settings),
             data=data,
             loss=loss,
-            dense_cost=problem.dense_cost,
             generator=torch.Generator().manual_seed(seed),
         )
 

@@ -29,6 +29,7 @@ def problem_of(network, hardware=None, **rules):
         limits={},
         preview=lambda cut: cut,
         hardware=hardware,
+        dense_cost=measure(network, EXAMPLE),
     )
 
 

@@ -1,5 +1,7 @@
 """What the report says of a pruning is what the fit did."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,26 +106,24 @@ def test_frontier_passes_through_the_network_of_the_fit(fitted, record):
     assert 0 <= half[0]["metrics"]["val/accuracy"] <= 1
 
 
-def test_a_given_ranking_was_not_searched(fitted):
+def test_a_given_ranking_was_not_searched(fitted, monkeypatch):
     trainer, _, dense = fitted
     pruning = entry_of(trainer, GlobalRankingPruning)
-    trials, pruning.trials = pruning.trials, []
-    try:
-        assert search_of(pruning) is None
-        assert cuts_of(pruning, dense.network)["groups"]
-    finally:
-        pruning.trials = trials
+    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, trials=[]))
+    assert search_of(pruning) is None
+    assert cuts_of(pruning, dense.network)["groups"]
 
 
 def test_a_search_that_another_run_had_made(fitted, monkeypatch):
     pruning = entry_of(fitted[0], GlobalRankingPruning)
-    monkeypatch.setattr(pruning, "search_note", "6 of 6 candidates had been judged before")
+    note = "6 of 6 candidates had been judged before"
+    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, search_note=note))
     assert not search_of(pruning)["is_reused"]  # by this run itself, before it was killed
     monkeypatch.setattr(
         pruning, "shared_search", SharedSearch(folder="sweep", budget=ModelBudget(macs="50%"))
     )
     assert search_of(pruning)["is_reused"]
-    monkeypatch.setattr(pruning, "search_note", "")
+    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, search_note=""))
     assert not search_of(pruning)["is_reused"]
 
 

@@ -1,0 +1,141 @@
+"""What is decided at the first pruning step of a fit: the ranking, and what every step leaves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_cost.pruning.batches import SearchData
+from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.problem import PruningProblem
+from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search_memory import SearchMemory
+from lightning_cost.pruning.search_run import SearchRun, SharedSearch
+from lightning_cost.pruning.steps import step_plans
+
+GIVEN = "no search: the ranking was given"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """The decision, which turns to and from plain data.
+
+    Args:
+        ranking: Of all channels.
+        grouping: Of the dense network.
+        plans: What each step leaves.
+        trials: The candidates that were judged for it, see ``Trial``; none where it was given.
+        search_note: Where the ranking came from, if not from a search of this run alone.
+    """
+
+    ranking: GlobalRanking
+    grouping: Grouping
+    plans: tuple[Plan, ...]
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    search_note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as JSON-compatible data."""
+        return {
+            "ranking": self.ranking.to_dict(),
+            "grouping": self.grouping.to_dict(),
+            "plans": [plan.to_dict() for plan in self.plans],
+            "trials": self.trials,
+            "search_note": self.search_note,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Planned":
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            ranking=GlobalRanking.from_dict(data["ranking"]),
+            grouping=Grouping.from_dict(data["grouping"]),
+            plans=tuple(Plan.from_dict(plan) for plan in data["plans"]),
+            trials=data["trials"],
+            search_note=data["search_note"],
+        )
+
+
+class Planner:
+    """Learns the ranking of a fit on rank 0, and plans the steps along it.
+
+    Args:
+        schedule: How far each step goes.
+        ranking: One that is given: then nothing is searched.
+        shared: Where other runs find what this one judged.
+
+    Attributes:
+        memory: What the search of this run alone has judged; ``None`` before it, and where it
+            belongs to others too.
+    """
+
+    def __init__(
+        self,
+        schedule: PruningSchedule,
+        *,
+        ranking: GlobalRanking | None = None,
+        shared: SharedSearch | None = None,
+    ) -> None:
+        self._schedule = schedule
+        self._ranking = ranking
+        self._shared = shared
+        self.memory: SearchMemory | None = None
+
+    def plan(
+        self,
+        problem: PruningProblem,
+        run: SearchRun,
+        *,
+        data: Callable[[], SearchData],
+        folders: Sequence[Path],
+        may_go_on: Callable[[float], bool],
+    ) -> Planned:
+        """Decide.
+
+        Args:
+            problem: What is pruned, and the limits.
+            run: The search, if there is to be one.
+            data: What candidates are judged on.
+            folders: Where the search may have left what it had judged, and where it will.
+            may_go_on: Told after each few candidates what FLOPs the search has used, and at its
+                end; says whether to judge more.
+
+        Raises:
+            ValueError: If no network along the ranking keeps the limits, see :func:`step_plans`;
+                if the search finds none, see :func:`learn_ranking`.
+        """
+        if self._ranking is None:
+            ranking, trials, note = self._learned(problem, run, data(), folders, may_go_on)
+        else:
+            ranking, trials, note = self._ranking, [], GIVEN
+        return Planned(
+            ranking=ranking,
+            grouping=problem.grouping,
+            plans=tuple(step_plans(problem, ranking, self._schedule)),
+            trials=trials,
+            search_note=note,
+        )
+
+    def _learned(
+        self,
+        problem: PruningProblem,
+        run: SearchRun,
+        data: SearchData,
+        folders: Sequence[Path],
+        may_go_on: Callable[[float], bool],
+    ) -> tuple[GlobalRanking, list[dict[str, Any]], str]:
+        shared = self._shared
+        if shared is not None:
+            folders = [Path(shared.folder)]
+            if not shared.budget.is_empty:
+                problem = replace(problem, limits=shared.budget.limits(problem.dense_cost))
+        learned, memory = run.learn(problem, data, folders=folders, may_go_on=may_go_on)
+        self.memory = memory if shared is None else None
+        may_go_on(learned.flops)
+        trials = [asdict(trial) for trial in learned.trials]
+        if not learned.num_recalled:
+            return learned.ranking, trials, ""
+        note = f"{learned.num_recalled} of {len(trials)} candidates had been judged before: "
+        return learned.ranking, trials, f"{note}{memory.path}"
