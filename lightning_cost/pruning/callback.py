@@ -474,13 +474,14 @@ class GlobalRankingPruning(pl.Callback):
             self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
         )
 
-        def planned() -> dict[str, Any]:
+        def planned() -> tuple[dict[str, Any], float]:
             with run:
-                return self._decided(trainer, network, run).to_dict()
+                return self._decided(trainer, network, run).to_dict(), self._search_flops
 
         if not trainer.is_global_zero:
             run.serve(network)
-        return Planned.from_dict(on_rank_zero(trainer, planned))
+        found, self._search_flops = on_rank_zero(trainer, planned)
+        return Planned.from_dict(found)
 
     def _decided(self, trainer: pl.Trainer, network: nn.Module, run: SearchRun) -> Planned:
         assert self._dense_cost is not None

@@ -43,7 +43,7 @@ def main(folder: Path, num_ranks: int, fails_on: int) -> None:
     held |= {
         "lineage": lineage_to_list(lineage_of(module.network)),
         "ranking": None if pruning.ranking is None else pruning.ranking.to_dict(),
-        "trials": pruning.planned.trials,
+        "trials": [] if pruning.planned is None else pruning.planned.trials,
         "search_flops": pruning.search_flops,
         "num_judged": num_judged,
     }
