@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_cost.pruning.grouping import Grouping
+from lightning_cost.pruning.layers import Axis, is_consuming
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _LARGEST_NUM_PROBES = 64
@@ -17,7 +18,7 @@ class AxisSizes:
     """Output and input sizes of layers: constant + slope x widths.
 
     Args:
-        modules: The layers that some group runs through.
+        modules: The layers that some group runs through; parameters in no known kind of layer.
         totals: Channels of each group in the dense network, [num_groups].
         slopes: For output and input axes, [2, num_groups, num_modules].
         constants: For output and input axes, [2, num_modules]; 0 where there is no such axis.
@@ -31,19 +32,21 @@ class AxisSizes:
     @classmethod
     def from_grouping(cls, grouping: Grouping) -> "AxisSizes":
         """The axis sizes of a network's layers."""
-        modules = tuple(grouping.sizes)
+        names = {
+            column_name(name, axis): None for name, axes in grouping.sizes.items() for axis in axes
+        }
+        modules = tuple(names)
         column = {name: place for place, name in enumerate(modules)}
         totals = np.array(list(grouping.num_channels.values()), dtype=np.int64)
         slopes = np.zeros((2, len(grouping.groups), len(modules)))
         for row, group in enumerate(grouping.groups):
             for member in group.members:
-                slopes[int(member.axis == "in"), row, column[member.module]] += (
-                    member.positions_per_channel
-                )
+                place = column[column_name(member.module, member.axis)]
+                slopes[int(is_consuming(member.axis)), row, place] += member.positions_per_channel
         dense = np.zeros((2, len(modules)))
         for name, axes in grouping.sizes.items():
             for axis, size in axes.items():
-                dense[int(axis == "in"), column[name]] = size
+                dense[int(is_consuming(axis)), column[column_name(name, axis)]] = size
         constants = dense - np.einsum("g,agm->am", totals.astype(np.float64), slopes)
         return cls(modules=modules, totals=totals, slopes=slopes, constants=constants)
 
@@ -82,3 +85,13 @@ class AxisSizes:
             if (out * ins[0, module] != into * outs[0, module]).any():
                 return False
         return True
+
+
+def column_name(module: str, axis: Axis) -> str:
+    """What the sizes of an axis are found under: its layer, or its parameter.
+
+    >>> column_name("encoder", "out"), column_name("encoder", "in:weight_hh_l0:1")
+    ('encoder', 'encoder.weight_hh_l0')
+    """
+    parameter = axis.split(":")[1:2]
+    return ".".join(part for part in (module, *parameter) if part)

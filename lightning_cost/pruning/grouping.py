@@ -1,10 +1,10 @@
 """Channel groups as data: which positions of which layers must go together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from lightning_cost.pruning.layers import Axis
+from lightning_cost.pruning.layers import Axis, is_consuming
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +13,8 @@ class Member:
 
     Args:
         module: Name of the layer in ``named_modules``.
-        axis: ``"out"`` for what the layer produces, ``"in"`` for what it consumes.
+        axis: ``"out"`` for what the layer produces, ``"in"`` for what it consumes; along with the
+            parameter and its dimension where the layer is of no known kind.
         index: For each channel of the group, its positions along the axis; all channels have
             equally many (several where a feature map is flattened).
     """
@@ -33,6 +34,23 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Follower:
+    """An attribute of a module by which its code knows how many channels a group has.
+
+    Args:
+        module: Name of the module.
+        attribute: Name of the attribute.
+        size: What it is in the dense network.
+        per_channel: By how much it falls when a channel goes.
+    """
+
+    module: str
+    attribute: str
+    size: int
+    per_channel: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelGroup:
     """Output channels that must go together, and everything that goes with them.
 
@@ -40,16 +58,19 @@ class ChannelGroup:
         name: Name of one of the layers that produce the channels.
         num_channels: Channels in the group.
         members: Axes that the channels run through.
+        followers: Attributes that are adjusted when channels go.
     """
 
     name: str
     num_channels: int
     members: tuple[Member, ...]
+    followers: tuple[Follower, ...] = ()
 
     @property
     def producers(self) -> tuple[str, ...]:
         """Names of the layers that produce, or pass on, these channels."""
-        return tuple(member.module for member in self.members if member.axis == "out")
+        made = (member.module for member in self.members if not is_consuming(member.axis))
+        return tuple(dict.fromkeys(made))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +117,7 @@ class Grouping:
                         }
                         for member in group.members
                     ],
+                    "followers": [asdict(follower) for follower in group.followers],
                 }
                 for group in self.groups
             ],
@@ -118,6 +140,7 @@ class Grouping:
                     )
                     for member in group["members"]
                 ),
+                followers=tuple(Follower(**each) for each in group.get("followers", ())),
             )
             for group in data["groups"]
         ]

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lightning_cost.cost.liveness import Step, peaks_of_steps
 from lightning_cost.pruning.axis_sizes import AxisSizes, Floats
+from lightning_cost.pruning.products import distinct_sizes
 
 _LARGEST_NUM_PROBES = 16
 
@@ -90,7 +91,7 @@ class _Forms:
 
     @classmethod
     def of_layers(cls, sizes: AxisSizes, widths: npt.NDArray[np.int64]) -> "_Forms":
-        functions = _channel_functions(sizes)
+        functions = distinct_sizes(sizes)
         points = np.column_stack([widths, np.ones(len(widths))]).astype(np.float64)
         return cls(functions=functions, points=points)
 
@@ -125,7 +126,7 @@ def with_memory_probes(widths: npt.NDArray[np.int64], sizes: AxisSizes) -> npt.N
     if not len(sizes.totals):
         return widths
     generator = np.random.default_rng(1)
-    functions = _channel_functions(sizes)
+    functions = distinct_sizes(sizes)
     rows = [*widths, np.ones_like(sizes.totals)]
     for _ in range(_LARGEST_NUM_PROBES):
         points = np.column_stack([np.stack(rows), np.ones(len(rows))])
@@ -135,18 +136,6 @@ def with_memory_probes(widths: npt.NDArray[np.int64], sizes: AxisSizes) -> npt.N
             break
         rows.append(generator.integers(1, sizes.totals, endpoint=True))
     return np.stack(rows)
-
-
-def _channel_functions(sizes: AxisSizes) -> Floats:
-    """Slopes and constant of every layer's outputs and inputs that vary, [M, num_groups + 1].
-
-    Without common factors, as flattening brings them in, and each once.
-    """
-    slopes = np.concatenate([sizes.slopes[0].T, sizes.slopes[1].T])
-    constants = np.concatenate([sizes.constants[0], sizes.constants[1]])
-    functions = np.column_stack([slopes, constants])[slopes.any(axis=1)].round().astype(np.int64)
-    functions //= np.gcd.reduce(functions, axis=1, keepdims=True)
-    return np.unique(functions, axis=0).astype(np.float64)
 
 
 def _structure(step: Step) -> tuple[object, ...]:

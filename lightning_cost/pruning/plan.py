@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.layers import Axis, input_dim
+from lightning_cost.pruning.layers import Axis, LayerAxis, axis_of, input_dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,13 +117,28 @@ def masked(network: nn.Module, grouping: Grouping, plan: Plan) -> nn.Module:
     """A dense copy of ``network`` whose removed channels are zero wherever they are consumed.
 
     Its output is the reference for surgery: in evaluation mode the operated network gives the
-    same. The copy shares its parameters with ``network``.
+    same. Channels that no layer consumes, as they are multiplied with each other, are zero where
+    they are made. The copy shares its parameters with ``network``, but for those in no known kind
+    of layer, which have zeros instead.
     """
     silenced = sharing_copy(network)
+    consumed = {
+        group.name for group in grouping.groups if any(m.axis == "in" for m in group.members)
+    }
+    made = {
+        (member.module, member.axis)
+        for group in grouping.groups
+        if group.name not in consumed
+        for member in group.members
+    }
     for (name, axis), positions in removed_positions(grouping, plan).items():
+        layer = silenced.get_submodule(name)
         if axis == "in":
-            layer = silenced.get_submodule(name)
             layer.register_forward_pre_hook(_silence(positions, input_dim(layer)))
+        elif ":" in axis:
+            _zero(layer, axis_of(layer, axis), positions)
+        elif (name, axis) in made:
+            layer.register_forward_hook(_silence_made(positions, input_dim(layer)))
     return silenced
 
 
@@ -133,3 +148,20 @@ def _silence(positions: list[int], dim: int) -> Callable[[nn.Module, tuple[Tenso
         return (args[0].index_fill(dim, index, 0.0), *args[1:])
 
     return hook
+
+
+def _silence_made(positions: list[int], dim: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return output.index_fill(dim, torch.tensor(positions, device=output.device), 0.0)
+
+    return hook
+
+
+@torch.no_grad()
+def _zero(layer: nn.Module, axis: LayerAxis | None, positions: list[int]) -> None:
+    assert axis is not None
+    for name, dim in axis.tensors.items():
+        old: Tensor = getattr(layer, name)
+        index = torch.tensor(positions, device=old.device)
+        new = old.detach().index_fill(dim, index, 0.0)
+        setattr(layer, name, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_cost.pruning.grouping import Grouping, Member
-from lightning_cost.pruning.layers import axes_of
+from lightning_cost.pruning.layers import Axis, axis_of, is_consuming
 
 SALIENCIES = ("l2", "l1", "bn_scale", "taylor", "fpgm")
 COMBINATIONS = ("sum", "mean")
@@ -60,7 +60,7 @@ def group_saliency(
         scores = [
             _member_scores(network.get_submodule(member.module), member, kind, importance or {})
             for member in group.members
-            if member.axis == "out" and _is_scored(network.get_submodule(member.module), kind)
+            if _is_scored(network.get_submodule(member.module), member.axis, kind)
         ]
         if not scores:
             raise ValueError(
@@ -101,20 +101,33 @@ def quantiles(saliency: Mapping[str, Tensor]) -> Saliency:
     }
 
 
-def _is_scored(layer: nn.Module, kind: SaliencyKind) -> bool:
+def _is_scored(layer: nn.Module, axis: Axis, kind: SaliencyKind) -> bool:
+    if is_consuming(axis):
+        return False
     if kind == "bn_scale":
         return isinstance(layer, _BatchNorm) and layer.affine
-    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+    return _filters(layer, axis) is not None
+
+
+def _filters(layer: nn.Module, axis: Axis) -> tuple[str, int] | None:
+    """The parameter that makes the channels along ``axis``, and its dimension that they are."""
+    found = axis_of(layer, axis)
+    tensors = {} if found is None else found.tensors
+    for name, dim in tensors.items():
+        if getattr(layer, name).dim() > 1:
+            return name, dim
+    return None
 
 
 def _member_scores(
     layer: nn.Module, member: Member, kind: SaliencyKind, importance: Mapping[str, Tensor]
 ) -> Tensor:
     """Scores [num_channels] of one layer; several positions of a channel add up."""
-    weight = layer.get_parameter("weight").detach().cpu().float()
+    name, dim = _filters(layer, member.axis) or ("weight", 0)
+    weight = layer.get_parameter(name).detach().cpu().float()
     if kind == "taylor":
-        weight = importance[f"{member.module}.weight"].cpu().float()
-    by_position = weight.movedim(axes_of(layer)["out"].tensors["weight"], 0)
+        weight = importance[f"{member.module}.{name}".lstrip(".")].cpu().float()
+    by_position = weight.movedim(dim, 0)
     filters = by_position.reshape(len(by_position), -1)[torch.tensor(member.index)].flatten(1)
     if kind == "fpgm":
         # not by a matrix product, which loses the small distances

@@ -1,16 +1,18 @@
 """The physical removal of channels."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import LongTensor, Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from typing_extensions import override
 
 from lightning_cost.network.lineage import Change, ParameterSwap, apply_change
 from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.layers import Axis, axes_of
+from lightning_cost.pruning.heads import follow_num_heads
+from lightning_cost.pruning.layers import Axis, axis_of
 from lightning_cost.pruning.plan import Plan, removed_positions, sharing_copy
 
 
@@ -21,20 +23,27 @@ class RemoveChannels(Change):
     Args:
         kept: Positions that stay, ascending, by layer and axis; axes that stay whole are left out.
         sizes: Size of each of these axes before the change.
+        attributes: Other attributes of modules that change, each from what to what.
     """
 
     kind: ClassVar[str] = "remove_channels"
     kept: Mapping[str, Mapping[Axis, tuple[int, ...]]]
     sizes: Mapping[str, Mapping[Axis, int]]
+    attributes: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     @override
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         layers = {name: _layer(network, name) for name in self.kept}
         for name, layer in layers.items():
             self._require_match(name, layer)
-        return [
-            swap for name, layer in layers.items() for swap in _slice_layer(layer, self.kept[name])
-        ]
+        owners = {name: _layer(network, name) for name in self.attributes}
+        for name, owner in owners.items():
+            _require_attributes(name, owner, self.attributes[name])
+        swaps = _Slices().of(layers, self.kept)
+        for name, owner in owners.items():
+            for attribute, (_, after) in self.attributes[name].items():
+                setattr(owner, attribute, after)
+        return swaps
 
     @override
     def to_dict(self) -> dict[str, Any]:
@@ -44,6 +53,10 @@ class RemoveChannels(Change):
                 for name, axes in self.kept.items()
             },
             "sizes": {name: dict(axes) for name, axes in self.sizes.items()},
+            "attributes": {
+                name: {attribute: list(values) for attribute, values in own.items()}
+                for name, own in self.attributes.items()
+            },
         }
 
     @classmethod
@@ -55,13 +68,17 @@ class RemoveChannels(Change):
                 for name, axes in data["kept"].items()
             },
             sizes={name: dict(axes) for name, axes in data["sizes"].items()},
+            attributes={
+                name: {attribute: (before, after) for attribute, (before, after) in own.items()}
+                for name, own in data.get("attributes", {}).items()
+            },
         )
 
     def _require_match(self, name: str, layer: nn.Module) -> None:
-        axes = axes_of(layer)
         for axis, positions in self.kept[name].items():
             size = self.sizes[name][axis]
-            found = axes[axis].size if axis in axes else None
+            present = axis_of(layer, axis)
+            found = None if present is None else present.size
             if found != size:
                 raise ValueError(
                     f"network must have {size} {axis} channels at {name!r}, "
@@ -107,7 +124,7 @@ def removal(grouping: Grouping, plan: Plan, done: Plan | None = None) -> RemoveC
         if len(stay) < len(present):
             kept.setdefault(name, {})[axis] = stay
             sizes.setdefault(name, {})[axis] = len(present)
-    return RemoveChannels(kept=kept, sizes=sizes)
+    return RemoveChannels(kept=kept, sizes=sizes, attributes=_attributes(grouping, plan, done))
 
 
 def operated(network: nn.Module, change: Change) -> nn.Module:
@@ -132,26 +149,102 @@ def _layer(network: nn.Module, name: str) -> nn.Module:
         ) from error
 
 
-@torch.no_grad()
-def _slice_layer(layer: nn.Module, kept: Mapping[Axis, tuple[int, ...]]) -> Iterable[ParameterSwap]:
-    axes = axes_of(layer)
-    indices: dict[str, dict[int, LongTensor]] = {}
-    for axis, positions in kept.items():
-        index = cast(LongTensor, torch.tensor(positions, dtype=torch.long))
-        for tensor_name, dim in axes[axis].tensors.items():
-            indices.setdefault(tensor_name, {})[dim] = index
-    swaps = []
-    for tensor_name, by_dim in indices.items():
-        old: Tensor = getattr(layer, tensor_name)
-        new = _sliced(old, by_dim)
-        if isinstance(old, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=old.requires_grad)
-            swaps.append(ParameterSwap(old=old, new=new, kept=by_dim))
-        setattr(layer, tensor_name, new)
-    for axis, positions in kept.items():
-        for attribute in axes[axis].attributes:
-            setattr(layer, attribute, len(positions))
-    return swaps
+def _attributes(
+    grouping: Grouping, plan: Plan, done: Plan | None
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Attributes that follow, by module: what they were and what they become."""
+    values: dict[tuple[str, str], list[int]] = {}
+    for group in grouping.groups:
+        widths = [group.num_channels if done is None else len(done.kept[group.name])]
+        widths.append(len(plan.kept[group.name]))
+        for follower in group.followers:
+            key = (follower.module, follower.attribute)
+            value = values.setdefault(key, [follower.size, follower.size])
+            for place, width in enumerate(widths):
+                value[place] -= follower.per_channel * (group.num_channels - width)
+    attributes: dict[str, dict[str, tuple[int, int]]] = {}
+    for (module, attribute), (before, after) in values.items():
+        if before != after:
+            attributes.setdefault(module, {})[attribute] = (before, after)
+    return attributes
+
+
+def _require_attributes(
+    name: str, owner: nn.Module, attributes: Mapping[str, tuple[int, int]]
+) -> None:
+    for attribute, (before, _) in attributes.items():
+        found = getattr(owner, attribute, None)
+        if found != before:
+            raise ValueError(
+                f"network must have {attribute}={before} at {name!r}, got {found}; "
+                "build the network that these channels were chosen for"
+            )
+
+
+class _Slices:
+    """Slices the tensors of layers, those that several layers share once."""
+
+    def __init__(self) -> None:
+        self._swaps: dict[int, ParameterSwap] = {}
+
+    def of(
+        self,
+        layers: Mapping[str, nn.Module],
+        kept: Mapping[str, Mapping[Axis, tuple[int, ...]]],
+    ) -> list[ParameterSwap]:
+        """Slice every layer along its axes; the swaps of their parameters."""
+        for name, layer in layers.items():
+            self._slice(layer, kept[name])
+        return list(self._swaps.values())
+
+    @torch.no_grad()
+    def _slice(self, layer: nn.Module, kept: Mapping[Axis, tuple[int, ...]]) -> None:
+        by_tensor: dict[str, dict[int, LongTensor]] = {}
+        attributes: dict[str, int] = {}
+        for axis, positions in kept.items():
+            found = axis_of(layer, axis)
+            assert found is not None
+            for name, dim in found.tensors.items():
+                by_tensor.setdefault(name, {})[dim] = _index(positions)
+            for attribute, per_position in found.attributes.items():
+                attributes[attribute] = len(positions) // per_position
+        if isinstance(layer, _ConvNd) and layer.groups > 1 and "in" in kept:
+            groups, inner = _regrouped(layer, kept["in"])
+            attributes["groups"] = groups
+            if inner is not None:
+                by_tensor.setdefault("weight", {})[1] = _index(inner)
+        for name, by_dim in by_tensor.items():
+            setattr(layer, name, self._sliced(getattr(layer, name), by_dim))
+        for attribute, size in attributes.items():
+            setattr(layer, attribute, size)
+        if "num_heads" in attributes:
+            follow_num_heads(layer)
+
+    def _sliced(self, old: Tensor, by_dim: dict[int, LongTensor]) -> Tensor:
+        if not isinstance(old, nn.Parameter):
+            return _sliced(old, by_dim)
+        if id(old) not in self._swaps:
+            new = nn.Parameter(_sliced(old, by_dim), requires_grad=old.requires_grad)
+            self._swaps[id(old)] = ParameterSwap(old=old, new=new, kept=by_dim)
+        shared = self._swaps[id(old)].new
+        assert shared is not None
+        return shared
+
+
+def _regrouped(layer: _ConvNd, kept: tuple[int, ...]) -> tuple[int, list[int] | None]:
+    """Groups of a convolution that keeps these inputs, and which inputs of each group stay.
+
+    ``None`` for all of them: then whole groups go.
+    """
+    width = layer.in_channels // layer.groups
+    groups = sorted({position // width for position in kept})
+    if len(kept) == len(groups) * width:
+        return len(groups), None
+    return layer.groups, [position for position in kept if position < width]
+
+
+def _index(positions: Iterable[int]) -> LongTensor:
+    return cast(LongTensor, torch.tensor(list(positions), dtype=torch.long))
 
 
 def _sliced(tensor: Tensor, by_dim: Mapping[int, LongTensor]) -> Tensor:

@@ -1,5 +1,7 @@
 """Does removing a group's channels do to the network exactly what silencing them does?"""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,21 +16,37 @@ _TOLERANCE = 1e-3
 def faulty_groups(network: nn.Module, example: Example, grouping: Grouping) -> list[str]:
     """Names of groups whose removal is not what the grouping says it is.
 
-    All groups are tried together first; only if that fails, one by one. The network's batch norms
-    take part with scales that are not zero, so that no branch hides what happens in it.
+    All groups are tried together first; where that fails, each half of them by itself. The
+    network's batch norms take part with scales that are not zero, so that no branch hides what
+    happens in it.
     """
     tried = _lively(network)
-    if _is_sound(tried, example, grouping, set(grouping.num_channels)):
-        return []
-    faulty = [
-        group.name
-        for group in grouping.groups
-        if not _is_sound(tried, example, grouping, {group.name})
-    ]
+    faulty = _faulty_of(tried, example, grouping, list(grouping.num_channels))
     sound = set(grouping.num_channels) - set(faulty)
-    if _is_sound(tried, example, grouping, sound):
+    if not faulty or _is_sound(tried, example, grouping, sound):
         return faulty
     return list(grouping.num_channels)
+
+
+def is_sound(network: nn.Module, example: Example, grouping: Grouping, names: set[str]) -> bool:
+    """Whether removing half of each of the groups ``names`` is what silencing that half is."""
+    return _is_sound(_lively(network), example, grouping, names)
+
+
+def _faulty_of(
+    network: nn.Module, example: Example, grouping: Grouping, names: Sequence[str]
+) -> list[str]:
+    """Those of ``names`` that are faulty by themselves; tried together first, then in halves."""
+    if _is_sound(network, example, grouping, set(names)):
+        return []
+    if len(names) == 1:
+        return list(names)
+    middle = len(names) // 2
+    return [
+        name
+        for part in (names[:middle], names[middle:])
+        for name in _faulty_of(network, example, grouping, part)
+    ]
 
 
 def _is_sound(network: nn.Module, example: Example, grouping: Grouping, names: set[str]) -> bool:
@@ -41,8 +59,8 @@ def _is_sound(network: nn.Module, example: Example, grouping: Grouping, names: s
         num_channels=grouping.num_channels,
     )
     try:
-        expected = _outputs(masked(network, grouping, plan), example)
         found = _outputs(operated(network, removal(grouping, plan)), example)
+        expected = _outputs(masked(network, grouping, plan), example)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
         return False  # a forward pass that no longer fits is what this looks for
     return len(found) == len(expected) and all(map(_agree, expected, found))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.groups import UntraceableNetworkError, channel_groups
+from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.zoo.mobilenet import mobilenet_v2_small
 from lightning_cost.zoo.resnet import resnet8
 from tests.reference.random_networks import (
@@ -150,27 +150,49 @@ def test_an_unknown_exclusion_is_named():
         _grouping(nn.Conv2d(2, 4, 3), exclude=["stem"])
 
 
-def test_what_reaches_a_grouped_convolution_is_left_alone():
+def test_few_groups_of_a_convolution_lose_equally_many_channels():
     grouping = _grouping(
-        nn.Conv2d(2, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 2, 1)
+        nn.Conv2d(2, 6, 3), nn.Conv2d(6, 8, 3, groups=2), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 2, 1)
     )
-    assert grouping.num_channels == {"2": 4}
-    assert grouping.left_alone["0"] == "its channels reach 1 (Conv2d with groups=2)"
-    assert "1" in grouping.left_alone
+    assert grouping.num_channels == {"0": 3, "1": 4, "2": 4}
+    into = next(member.index for member in grouping.groups[0].members if member.module == "1")
+    assert into == ((0, 3), (1, 4), (2, 5))
+    after = next(member.index for member in grouping.groups[1].members if member.module == "2")
+    assert after == ((0, 4), (1, 5), (2, 6), (3, 7))
+
+
+def test_many_groups_of_a_convolution_go_as_a_whole():
+    grouping = _grouping(nn.Conv2d(2, 16, 3), nn.Conv2d(16, 24, 3, groups=8), nn.Conv2d(24, 2, 1))
+    (group,) = grouping.groups
+    assert group.num_channels == 8
+    assert _members(grouping)["0"] == {("0", "out"), ("1", "in"), ("1", "out"), ("2", "in")}
+    assert group.members[0].index[1] == (2, 3)
+    assert group.members[-1].index[1] == (3, 4, 5)
 
 
 def test_what_is_normalised_across_channels_is_left_alone():
-    grouping = _grouping(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1))
+    grouping = _grouping(nn.Conv2d(2, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1))
     assert grouping.groups == ()
-    assert grouping.left_alone["0"] == "its channels reach 1 (GroupNorm)"
+    assert grouping.left_alone["0"] == "its channels reach 1 (GroupNorm) (normalised over channels)"
 
 
-def test_a_shared_weight_is_left_alone():
-    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 2))
-    network[2].weight = network[0].weight
-    grouping = channel_groups(network, torch.ones(1, 3))
-    assert grouping.groups == ()
-    assert "shared" in grouping.left_alone["0"]
+def test_groups_of_a_group_norm_go_as_a_whole():
+    grouping = _grouping(nn.Conv2d(2, 6, 3), nn.GroupNorm(3, 6), nn.Conv2d(6, 2, 1))
+    assert grouping.num_channels == {"0": 3}
+    assert grouping.groups[0].members[0].index == ((0, 1), (2, 3), (4, 5))
+
+
+def test_a_shared_weight_loses_the_same_channels_wherever_it_is():
+    network = nn.Sequential(
+        nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
+    )
+    network[4].weight = network[2].weight
+    grouping = channel_groups(network, torch.ones(1, 2))
+    assert grouping.num_channels == {"0": 4}
+    assert _members(grouping)["0"] == {
+        *((name, "out") for name in "024"),
+        *((name, "in") for name in "245"),
+    }
 
 
 def test_a_parametrised_weight_is_left_alone():
@@ -193,7 +215,7 @@ def test_channels_that_are_outputs_are_left_alone():
 
 def test_what_the_graph_gets_wrong_is_found_out():
     class Mixed(nn.Module):
-        """Channels are reordered behind the graph's back, where no shape tells."""
+        """Their number is used as a number, which no label tells."""
 
         def __init__(self):
             super().__init__()
@@ -201,11 +223,20 @@ def test_what_the_graph_gets_wrong_is_found_out():
             self.side, self.end = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 2, 1)
 
         def forward(self, x):
-            return self.head(self.body(x).roll(1, dims=1)) + self.end(self.side(x))
+            return self.head(self.body(x) / self.body.out_channels) + self.end(self.side(x))
 
     grouping = channel_groups(randomised(Mixed()), images())
     assert grouping.num_channels == {"side": 4}
     assert grouping.left_alone["body"].startswith("more depends on its channels")
+
+
+def test_channels_in_an_order_that_matters_are_left_alone():
+    class Rolled(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x).roll(1, dims=1))
+
+    grouping = channel_groups(Rolled(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 2, 1)), images())
+    assert grouping.left_alone["0"] == "its channels reach Rolled (roll)"
 
 
 def test_a_network_without_channels_to_remove():
@@ -215,29 +246,3 @@ def test_a_network_without_channels_to_remove():
 def test_round_trip():
     grouping = _grouping(ConcatResidual(2, 3, 4), nn.Flatten(), nn.Linear(252, 2))
     assert Grouping.from_dict(grouping.to_dict()) == grouping
-
-
-def test_an_untraceable_network_names_the_module(monkeypatch):
-    from torch_pruning.dependency import graph
-
-    network = nn.Sequential(
-        nn.Conv2d(2, 4, 3),
-        nn.Sequential(nn.Conv2d(4, 4, 3), nn.Hardswish()),
-        nn.Conv2d(4, 4, 1),
-        nn.Conv2d(4, 2, 1),
-    )
-    trace = graph.DependencyGraph._trace
-
-    def trace_without_hardswish(self, *args, **kwargs):
-        nodes = trace(self, *args, **kwargs)
-        if any("Hardswish" in str(getattr(node, "grad_fn", "")) for node in nodes.values()):
-            raise ZeroDivisionError("integer modulo by zero")
-        return nodes
-
-    monkeypatch.setattr(graph.DependencyGraph, "_trace", trace_without_hardswish)
-    with pytest.raises(
-        UntraceableNetworkError, match=r"ZeroDivisionError .* at '1\.1'; .* exclude=\['1\.1'\]"
-    ):
-        channel_groups(network, images())
-    grouping = channel_groups(network, images(), exclude=["1.1"])
-    assert grouping.num_channels == {"2": 4}

@@ -91,29 +91,35 @@ def test_without_groups_the_price_is_that_of_the_network():
     assert pricer.price_plan(Plan.dense(grouping))[Resource.macs] == 12
 
 
-def test_what_does_not_follow_from_a_layers_own_channels_is_refused():
-    class Gram(nn.Module):
-        """Multiplies features with themselves: work that belongs to no layer."""
+class Gram(nn.Module):
+    """Multiplies features with themselves: work that belongs to no layer."""
 
-        def __init__(self):
-            super().__init__()
-            self.make, self.end = nn.Linear(3, 4), nn.Linear(2, 2)
+    def __init__(self):
+        super().__init__()
+        self.make, self.end = nn.Linear(3, 4), nn.Linear(2, 2)
 
-        def forward(self, x):
-            features = self.make(x)
-            return self.end((features @ features.T).expand(-1, 2))
+    def forward(self, x):
+        features = self.make(x)
+        return self.end((features @ features.T).expand(-1, 2))
 
-    network = Gram()
-    grouping = channel_groups(network, torch.ones(1, 3))
-    assert grouping.groups == ()
+
+def test_products_of_feature_maps_are_priced():
+    grouping = channel_groups(Gram(), torch.ones(1, 3))
+    pricer = WidthPricer.from_network(Gram(), torch.ones(1, 3), grouping)
+    widths = np.arange(1, 5)[:, None]
+    expected = 3 * widths[:, 0] + widths[:, 0] + 4
+    np.testing.assert_array_equal(pricer.price(widths)[Resource.macs], expected)
+
+
+def test_what_does_not_follow_from_two_layers_is_refused():
     chain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     grouping = channel_groups(chain, torch.ones(1, 3))
 
     def with_extra(made):
-        made.register_buffer("extra", torch.zeros(made[0].out_features ** 2))
+        made.register_buffer("extra", torch.zeros(made[0].out_features ** 3))
         return made
 
-    with pytest.raises(ValueError, match="size_bytes of each layer must follow from its own"):
+    with pytest.raises(ValueError, match="size_bytes of each part must follow"):
         WidthPricer.from_network(chain, torch.ones(1, 3), grouping, preview=with_extra)
 
 
