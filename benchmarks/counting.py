@@ -18,8 +18,8 @@ from results_file import ResultsFile, argument_parser
 from lightning_cost.cost.forward import map_tensors
 from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.size import count_params
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing.pricer import WidthPricer
+from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.zoo.resnet import resnet20
 
 NAME = "counting"

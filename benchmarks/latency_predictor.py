@@ -35,8 +35,8 @@ from lightning_cost.hardware.tables.profiling import (
 )
 from lightning_cost.hardware.tables.width_design import width_design
 from lightning_cost.hardware.tables.width_features import novelty, weight_bytes
-from lightning_cost.pruning.family import PrunedFamily
-from lightning_cost.pruning.groups import channel_groups
+from lightning_cost.pruning.pricing.family import PrunedFamily
+from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.zoo.mobilenet import mobilenet_v2_small
 from lightning_cost.zoo.resnet import resnet20

@@ -10,9 +10,9 @@ the same without distillation. What its search and its teacher compute is report
 methods train once more for as many steps as take the same FLOPs. Peers are Torch-Pruning's, each
 with the ratio, found by bisection, that leaves the largest network within the share of MACs.
 
-Rows are saved as they come, one file a seed; what is there is not run again. ``--correlation``
-asks instead whether the search's fitness predicts accuracy after recovery, on random rankings.
-``--budget latency`` runs ``pruning_latency.py``.
+Rows are saved as they come, one file a seed; what is there is not run again. ``--budget latency``
+runs ``pruning_latency.py``; whether the search's loss predicts accuracy after recovery is asked by
+``search_correlation.py``.
 """
 
 import argparse
@@ -37,8 +37,9 @@ from lightning_cost.cost.size import count_params
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.channels import ChannelRules
+from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.runtime.latency import measure_side_by_side
 from lightning_cost.zoo.augmentation import Augmentation
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
@@ -203,12 +204,16 @@ def recovered(network: nn.Module, base: Base, steps: int) -> tuple[float, float]
     return accuracy_percent(network, base.data.part("test")), monitor.update_spend().flops
 
 
-def run_ours(base: Base, method: str, level: float, steps: int) -> tuple[nn.Module, dict[str, Any]]:
+def run_ours(
+    base: Base, method: str, level: float, steps: int, *, ranking: GlobalRanking | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Cut by a ranking that is given, or else searched for."""
     pl.seed_everything(base.seed, verbose=False)
     pruning = GlobalRankingPruning(
         ModelBudget(macs=f"{100 * level}%"),
         schedule=PruningSchedule(warmup_epochs=0, num_steps=1, recover_epochs=1),
         channels=ChannelRules(multiple=1),
+        ranking=ranking,
         seed=base.seed,
         **OURS[method],
     )
@@ -346,7 +351,6 @@ def main() -> None:
     parser.add_argument("--data", default="fashion_mnist", help="a name that ImageData knows")
     parser.add_argument("--levels", type=float, nargs="+", default=list(LEVELS))
     parser.add_argument("--methods", nargs="+", default=[*OURS, *peers()])
-    parser.add_argument("--correlation", action="store_true")
     settings = parser.parse_args()
     torch.set_num_threads(1)
     settings.steps = 60 if settings.quick else RECOVERY_STEPS

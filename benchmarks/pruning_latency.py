@@ -28,8 +28,8 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.runtime.latency import InTurn
 from lightning_cost.runtime.median import median_interval
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase

@@ -1,6 +1,6 @@
-"""Seconds and memory of pruning a network of ResNet-50's size, and widths priced per second.
+"""Seconds and memory of pruning ResNet-50, 101 and 152 and ViT-B/16, and widths priced per second.
 
-The network is written here, so that torchvision is not needed. Each figure is of a process of its
+The networks are written here, so that torchvision is not needed. Each figure is of a process of its
 own; seconds are of CPU time: with one thread, those of a machine with nothing else to do. The
 memory ratio is (network + growth of the peak resident size) / network; what the first forward pass
 of any network takes (libraries, work space) is not part of the growth.
@@ -8,15 +8,18 @@ of any network takes (libraries, work space) is not part of the growth.
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from pruning_zoo_networks import ViT
 from results_file import ResultsFile, argument_parser
 from torch import Tensor, nn
 
@@ -24,16 +27,17 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import size_bytes
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.network.optimizer import swap_parameters
-from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.saliency import group_saliency, normalised
-from lightning_cost.pruning.surgery import removal
+from lightning_cost.pruning.structure.grouping import Grouping
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.structure.surgery import removal
+from lightning_cost.pruning.target.channels import ChannelRules
 
 NAME = "pruning_speed"
-LIMIT_SECONDS, LIMIT_MEMORY_RATIO, LIMIT_WIDTHS_PER_SECOND = 3.0, 2.0, 50_000
+LIMIT_MEMORY_RATIO, LIMIT_WIDTHS_PER_SECOND = 2.0, 50_000
 EXAMPLE = (1, 3, 224, 224)
 T = TypeVar("T")
 
@@ -62,14 +66,17 @@ class Bottleneck(nn.Module):
         return y
 
 
-def resnet50() -> nn.Sequential:
-    """A network with ResNet-50's layers: 25.6 M parameters, 4.1 G MACs at 224 x 224."""
+def resnet(*num_blocks: int) -> nn.Sequential:
+    """A network with the layers of a ResNet with so many bottlenecks in its four stages.
+
+    ResNet-50 is (3, 4, 6, 3): 25.6 M parameters, 4.1 G MACs at 224 x 224.
+    """
     layers: list[nn.Module] = [*_conv_bn(3, 64, 7, 2), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, 1))
     channels = 64
-    for stage, num_blocks in enumerate((3, 4, 6, 3)):
+    for stage, depth in enumerate(num_blocks):
         width = 64 * 2**stage
-        for block in range(num_blocks):
+        for block in range(depth):
             layers.append(Bottleneck(channels, width, 2 if stage > 0 and block == 0 else 1))
             channels = 4 * width
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1000)]
@@ -82,18 +89,34 @@ def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) 
     return [conv, nn.BatchNorm2d(out_channels)]
 
 
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet50": lambda: resnet(3, 4, 6, 3),
+    "resnet101": lambda: resnet(3, 4, 23, 3),
+    "resnet152": lambda: resnet(3, 8, 36, 3),
+    "vit_b_16": ViT,
+}
+LIMIT_SECONDS = {"resnet50": 3.0, "vit_b_16": 5.0}
+
+
 def half_plan(network: nn.Module, grouping: Grouping) -> Plan:
-    """The plan that removes the lower half of all channels, as multiples of 8."""
+    """The plan in the middle of a ranking's path, widths in multiples of 8."""
     ranking = GlobalRanking.transformed(normalised(group_saliency(network, grouping)))
-    path = ranking.path({name: n // 4 for name, n in grouping.num_channels.items()}, multiple=8)
+    rules = ChannelRules(multiple=8)
+    path = ranking.path(
+        {
+            group.name: rules.floor(group.num_channels, 0.25, group.block)
+            for group in grouping.groups
+        },
+        {group.name: rules.step_of(group.block) for group in grouping.groups},
+    )
     return path.plan_at(len(path) // 2)
 
 
-def prune(seed: int) -> dict[str, Any]:
+def prune(name: str, seed: int) -> dict[str, Any]:
     """Graph, plan, surgery and optimizer swap, each timed, and the memory of all of them."""
     torch.manual_seed(seed)
     example = torch.randn(EXAMPLE)
-    network = resnet50()
+    network = NETWORKS[name]()
     num_bytes = size_bytes(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     for parameter in network.parameters():
@@ -118,13 +141,15 @@ def prune(seed: int) -> dict[str, Any]:
     total = sum(seconds.values())
     memory_ratio = 1 + extra / num_bytes
     return {
-        "case": "prune",
+        "case": name,
+        "num_layers": sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in network.modules()),
         **{f"{name}_s": round(value, 3) for name, value in seconds.items()},
         "total_s": round(total, 3),
         "memory_ratio": round(memory_ratio, 2),
         "num_groups": len(grouping.groups),
         "keep_ratio": round(plan.keep_ratio, 3),
-        "is_within_limits": total <= LIMIT_SECONDS and memory_ratio <= LIMIT_MEMORY_RATIO,
+        "is_within_limits": total <= LIMIT_SECONDS.get(name, math.inf)
+        and memory_ratio <= LIMIT_MEMORY_RATIO,
     }
 
 
@@ -132,7 +157,7 @@ def price(seed: int) -> dict[str, Any]:
     """Width assignments priced in macs, flops, params and size_bytes per second."""
     torch.manual_seed(seed)
     example = torch.randn(EXAMPLE)
-    network = resnet50()
+    network = NETWORKS["resnet50"]()
     grouping = channel_groups(network, example)
     start = time.process_time()
     pricer = WidthPricer.from_network(network, example, grouping)
@@ -151,7 +176,10 @@ def price(seed: int) -> dict[str, Any]:
     }
 
 
-CASES = {"prune": prune, "price": price}
+CASES: dict[str, Callable[[int], dict[str, Any]]] = {
+    **{name: partial(prune, name) for name in NETWORKS},
+    "price": price,
+}
 
 
 def main() -> None:
@@ -174,14 +202,20 @@ def main() -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    table = [f"{'case':8}{'figure':18}{'worst':>14}{'limit':>14}"]
-    for case, figure, worst, limit in (
-        ("prune", "total_s", max, LIMIT_SECONDS),
-        ("prune", "memory_ratio", max, LIMIT_MEMORY_RATIO),
-        ("price", "widths_per_s", min, LIMIT_WIDTHS_PER_SECOND),
-    ):
-        values = [row[figure] for row in rows if row["case"] == case]
-        table.append(f"{case:8}{figure:18}{worst(values):>14,}{limit:>14,}")
+    by_case: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], []).append(row)
+    table = [f"{'case':12}{'layers':>8}{'seconds':>10}{'limit':>8}{'per layer':>12}{'memory':>9}"]
+    for name in NETWORKS:
+        seconds = max(row["total_s"] for row in by_case[name])
+        memory = max(row["memory_ratio"] for row in by_case[name])
+        layers = by_case[name][0]["num_layers"]
+        table.append(
+            f"{name:12}{layers:>8}{seconds:>10.2f}{LIMIT_SECONDS.get(name, ''):>8}"
+            f"{1000 * seconds / layers:>9.1f} ms{memory:>8.2f}x"
+        )
+    slowest = min(row["widths_per_s"] for row in by_case["price"])
+    table.append(f"widths priced a second: {slowest:,} (wanted {LIMIT_WIDTHS_PER_SECOND:,})")
     return table
 
 

@@ -30,12 +30,12 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.path import uniform_path
-from lightning_cost.pruning.plan import Plan, masked
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.saliency import group_saliency
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan, masked
+from lightning_cost.pruning.structure.surgery import operated, removal
+from lightning_cost.pruning.target.path import uniform_path
 from lightning_cost.runtime.onnx_file import feed, input_names, write_onnx
 
 NAME = "pruning_zoo"
@@ -181,8 +181,8 @@ def run(case: str) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """One line a network."""
     lines = [
-        "| network | outcome | MACs kept | groups | groups found in | in all | memory | ONNX Runtime "
-        "| left alone |",
+        "| network | outcome | MACs kept | groups | groups found in | in all | memory "
+        "| ONNX Runtime | left alone |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

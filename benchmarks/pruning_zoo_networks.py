@@ -189,19 +189,20 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention that knows its number of heads and their width."""
+    """Self-attention that knows its number of heads and their width."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, *, is_causal: bool) -> None:
         super().__init__()
+        self.is_causal = is_causal
         self.num_heads, self.head_dim = num_heads, dim // num_heads
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [batch, length, dim] that have looked at those before them."""
+        """Tokens [batch, length, dim] that have looked at others, or at those before them."""
         batch, length, _ = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
         y: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -209,10 +210,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and two linear layers beside a shortcut each."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, *, is_causal: bool = True) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, num_heads)
+        self.attention = Attention(dim, num_heads, is_causal=is_causal)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,6 +237,25 @@ class GPT(nn.Module):
         """Scores of the next token at each place."""
         x = self.tokens(tokens) + self.places[:, : tokens.shape[1]]
         scores: Tensor = self.head(self.norm(self.blocks(x)))
+        return scores
+
+
+class ViT(nn.Module):
+    """ViT-B/16 (Dosovitskiy et al., 2021) with the mean of all tokens in place of one of its own."""
+
+    def __init__(self, dim: int = 768, num_heads: int = 12, depth: int = 12) -> None:
+        super().__init__()
+        self.patches, self.places = (
+            nn.Conv2d(3, dim, 16, 16),
+            nn.Parameter(torch.randn(1, 196, dim)),
+        )
+        self.blocks = nn.Sequential(*[Block(dim, num_heads, is_causal=False) for _ in range(depth)])
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 1000)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of the classes of images [batch, 3, 224, 224]."""
+        x = self.patches(images).flatten(2).transpose(1, 2) + self.places
+        scores: Tensor = self.head(self.norm(self.blocks(x)).mean(1))
         return scores
 
 

@@ -14,13 +14,13 @@ from results_file import FOLDER, ResultsFile, argument_parser
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.batches import classification_loss, collect_batches
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.path import uniform_path
-from lightning_cost.pruning.pricing import WidthPricer
-from lightning_cost.pruning.recalibration import recalibrate_batch_norm
-from lightning_cost.pruning.reconstruction import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.pricing.pricer import WidthPricer
+from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.saliency import group_saliency
-from lightning_cost.pruning.surgery import RemoveChannels, operated, removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.surgery import RemoveChannels, operated, removal
+from lightning_cost.pruning.target.path import uniform_path
 from pruning import BASE_EPOCHS, Base, accuracy_percent, base_of
 
 NAME = "reconstruction"

@@ -36,9 +36,9 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.distillation import Distillation, distillation_loss, frozen
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase, learning_rate_at
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet20

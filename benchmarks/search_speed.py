@@ -28,12 +28,12 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.ranks import Ranks
 from lightning_cost.pruning.batches import SearchData, classification_loss, collect_batches
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.search import LearnedRanking
-from lightning_cost.pruning.search_run import SearchRun
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.search.loop import LearnedRanking
+from lightning_cost.pruning.search.run import SearchRun
+from lightning_cost.pruning.target.channels import ChannelRules
+from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet20

@@ -23,9 +23,9 @@ from typing_extensions import override
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.macs import count_macs
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet20

@@ -12,10 +12,10 @@ import torch
 from lightning_cost import Hardware, Resource, measure
 from lightning_cost.cli import main as lightning_cost
 from lightning_cost.pruning.batches import classification_loss
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction import Reconstruction
+from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.target.channels import ChannelRules
+from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.resnet import resnet20

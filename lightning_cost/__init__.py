@@ -15,10 +15,10 @@ from lightning_cost.monitor.measure import measure
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.recipe.deployment import export

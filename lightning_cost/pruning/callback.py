@@ -48,21 +48,21 @@ from lightning_cost.pruning.batches import (
     classification_loss,
     collect_batches,
 )
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.objection import objection_to
-from lightning_cost.pruning.plan import Plan
 from lightning_cost.pruning.planning import Planned, Planner
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction import NUM_SAMPLES
+from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES
 from lightning_cost.pruning.refit import Refit
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.pruning.search_memory import SearchMemory
-from lightning_cost.pruning.search_run import SearchRun, SharedSearch
-from lightning_cost.pruning.surgery import removal
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.search.memory import SearchMemory
+from lightning_cost.pruning.search.run import SearchRun, SharedSearch
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.structure.surgery import removal
+from lightning_cost.pruning.target.channels import ChannelRules
+from lightning_cost.pruning.target.problem import PruningProblem
 
 
 class GlobalRankingPruning(pl.Callback):

@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
-from lightning_cost.pruning.surgery import RemoveChannels, operated
+from lightning_cost.pruning.structure.surgery import RemoveChannels, operated
 
 NOTHING = "removes nothing: the network before it is as small already"
 

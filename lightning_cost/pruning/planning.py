@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cost.pruning.batches import SearchData
-from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.pruning.search_memory import SearchMemory
-from lightning_cost.pruning.search_run import SearchRun, SharedSearch
+from lightning_cost.pruning.search.memory import SearchMemory
+from lightning_cost.pruning.search.run import SearchRun, SharedSearch
 from lightning_cost.pruning.steps import step_plans
+from lightning_cost.pruning.structure.grouping import Grouping
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.target.problem import PruningProblem
 
 GIVEN = "no search: the ranking was given"
 

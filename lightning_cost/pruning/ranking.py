@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lightning_cost.pruning.path import RemovalPath
+from lightning_cost.pruning.target.path import RemovalPath
 
 _FORMAT = "lightning-cost ranking"
 _VERSION = 1
@@ -60,19 +60,23 @@ class GlobalRanking:
         }
         return cls(scores={name: tuple(values.tolist()) for name, values in scores.items()})
 
-    def path(self, floors: Mapping[str, int] | None = None, multiple: int = 1) -> RemovalPath:
+    def path(
+        self, floors: Mapping[str, int] | None = None, steps: Mapping[str, int] | None = None
+    ) -> RemovalPath:
         """The networks that this ranking passes through, from dense to smallest.
 
         Channels go in the order of their scores over the whole network, ties in the order of the
         groups. A group's last ``floors[name]`` channels (1 where it is not named) never go. Kept
-        counts are rounded up to ``multiple``: a group loses channels only when it can lose the
-        whole of a multiple, its highest-ranking ones come back until then.
+        counts are rounded up to multiples of ``steps[name]``: a group loses channels only when it
+        can lose the whole of a step, its highest-ranking ones come back until then.
 
         Raises:
-            ValueError: If ``multiple`` is less than 1.
+            ValueError: If a step is less than 1.
         """
-        if multiple < 1:
-            raise ValueError(f"multiple must be >= 1, got {multiple}; use 1 for no rounding")
+        steps = steps or {}
+        for name, step in steps.items():
+            if step < 1:
+                raise ValueError(f"steps[{name!r}] must be >= 1, got {step}; use 1 for no rounding")
         floors = floors or {}
         order = {
             name: tuple(np.argsort(scores, kind="stable").tolist())
@@ -91,7 +95,7 @@ class GlobalRanking:
         gone = np.zeros((len(sequence) + 1, len(totals)), dtype=np.int64)
         gone[np.arange(1, len(sequence) + 1), sequence] = 1
         kept = totals - np.cumsum(gone, axis=0)
-        return RemovalPath.rounded(order=order, kept=kept, multiple=multiple)
+        return RemovalPath.rounded(order=order, kept=kept, steps=steps)
 
     def to_dict(self) -> dict[str, Any]:
         """The ranking as JSON-compatible data."""

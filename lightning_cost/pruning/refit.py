@@ -6,8 +6,8 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from lightning_cost.pruning.batches import BatchLoss
-from lightning_cost.pruning.reconstruction import Reconstruction
-from lightning_cost.pruning.surgery import RemoveChannels
+from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.structure.surgery import RemoveChannels
 
 _T = TypeVar("_T")
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lightning_cost.pruning.grouping import Grouping, Member
-from lightning_cost.pruning.layers import Axis, axis_of, is_consuming
+from lightning_cost.pruning.structure.grouping import Grouping, Member
+from lightning_cost.pruning.structure.layers import Axis, axis_of, is_consuming
 
 SALIENCIES = ("l2", "l1", "bn_scale", "taylor", "fpgm")
 COMBINATIONS = ("sum", "mean")

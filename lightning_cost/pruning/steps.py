@@ -1,10 +1,10 @@
 """The plans of all pruning steps, along one ranking, to the budget."""
 
-from lightning_cost.pruning.path import RemovalPath
-from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.target.path import RemovalPath
+from lightning_cost.pruning.target.problem import PruningProblem
 
 
 def step_plans(
@@ -23,7 +23,7 @@ def step_plans(
         ValueError: If no network on the path keeps the limits.
     """
     for floors in (problem.floors(), problem.lowest_floors()):
-        path = problem.path_to_target(ranking.path(floors, problem.rules.step))
+        path = problem.path_to_target(ranking.path(floors, problem.steps))
         if path is not None:
             return _along(problem, path, schedule)
     raise ValueError(

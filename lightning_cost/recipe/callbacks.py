@@ -11,7 +11,7 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.search_run import SharedSearch
+from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import CompressSettings, RunConfig
 

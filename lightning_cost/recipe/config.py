@@ -7,11 +7,11 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.distillation import Distillation
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.pruning.search_run import SharedSearch
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.search.run import SharedSearch
+from lightning_cost.pruning.target.channels import ChannelRules
 
 
 @dataclass(kw_only=True, slots=True)

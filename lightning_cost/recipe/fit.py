@@ -72,7 +72,6 @@ _PACKAGES = (
     "lightning-cost",
     "torch",
     "pytorch-lightning",
-    "torch-pruning",
     "onnx",
     "onnxscript",
     "onnxruntime",

@@ -12,14 +12,14 @@ from lightning_cost.cost.measurement import Cost, Measurement, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import collect_batches
-from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.recalibration import recalibrate_batch_norm
-from lightning_cost.pruning.reconstruction import Reconstruction
+from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.steps import step_plans
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.structure.surgery import operated, removal
+from lightning_cost.pruning.target.problem import PruningProblem
 
 RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """The shares of the dense MACs that are looked at."""

@@ -23,8 +23,8 @@ from lightning_cost.hardware.tables.profiling import (
     require_operator_times,
 )
 from lightning_cost.hardware.tables.staircase import staircases
-from lightning_cost.pruning.family import PrunedFamily
-from lightning_cost.pruning.groups import channel_groups
+from lightning_cost.pruning.pricing.family import PrunedFamily
+from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import first_images

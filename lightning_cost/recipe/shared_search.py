@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.units import parse_quantity
-from lightning_cost.pruning.search_run import SharedSearch
+from lightning_cost.pruning.search.run import SharedSearch
 
 BUDGET_NAME = "tightest_budget.json"
 

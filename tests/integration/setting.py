@@ -6,9 +6,9 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase

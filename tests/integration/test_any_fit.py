@@ -22,10 +22,10 @@ from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from tests.integration import setting

@@ -59,7 +59,7 @@ def test_ctrl_c_during_the_search_leaves_the_dense_network(tmp_path, monkeypatch
     def interrupted(*_args, **_settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lightning_cost.pruning.search_run.learn_ranking", interrupted)
+    monkeypatch.setattr("lightning_cost.pruning.search.run.learn_ranking", interrupted)
     trainer = setting.trainer(tmp_path, setting.callbacks())
     with pytest.raises(SystemExit):
         trainer.fit(setting.module(), datamodule=setting.data())

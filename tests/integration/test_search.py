@@ -14,7 +14,7 @@ from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.pruning.search_run import SharedSearch
+from lightning_cost.pruning.search.run import SharedSearch
 from tests.integration import setting
 
 LAST = "last.ckpt"

@@ -10,8 +10,8 @@ from torch import nn
 
 from lightning_cost.network.lineage import ParameterSwap
 from lightning_cost.network.optimizer import require_cuttable, swap_parameters
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.surgery import removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.surgery import removal
 from tests.reference.plans import plans
 from tests.reference.random_networks import images, networks
 

@@ -13,12 +13,12 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import lineage_from_list, lineage_of, lineage_to_list, replay
-from lightning_cost.pruning.grouping import Grouping
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.plan import Plan, masked
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.saliency import group_saliency
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.grouping import Grouping
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan, masked
+from lightning_cost.pruning.structure.surgery import operated, removal
 from tests.reference.random_networks import randomised
 from tests.reference.small_networks import NETWORKS
 

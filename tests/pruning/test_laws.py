@@ -12,12 +12,12 @@ from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.plan import masked
-from lightning_cost.pruning.pricing import WidthPricer
+from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.saliency import group_saliency, normalised
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import masked
+from lightning_cost.pruning.structure.surgery import operated, removal
 from tests.reference.plans import plans
 from tests.reference.random_networks import images, networks
 
@@ -86,7 +86,7 @@ def test_a_tighter_budget_never_keeps_more(data):
     grouping = channel_groups(network, images())
     pricer = WidthPricer.from_network(network, images(), grouping)
     ranking = GlobalRanking.transformed(normalised(group_saliency(network, grouping)))
-    path = ranking.path(multiple=data.draw(st.integers(1, 4)))
+    path = ranking.path(steps=dict.fromkeys(ranking.scores, data.draw(st.integers(1, 4))))
     dense = pricer.price(path.widths[:1])
     resource = data.draw(st.sampled_from(list(dense)))
     shares = sorted(data.draw(st.tuples(st.floats(0, 1), st.floats(0, 1))))

@@ -6,7 +6,7 @@ from torch import nn
 from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.pruning.objection import NOTHING, objection_to
-from lightning_cost.pruning.surgery import RemoveChannels
+from lightning_cost.pruning.structure.surgery import RemoveChannels
 
 CHANGE = RemoveChannels(
     kept={"0": {"out": (0, 1)}, "1": {"in": (0, 1)}}, sizes={"0": {"out": 4}, "1": {"in": 4}}

@@ -28,7 +28,7 @@ def test_identity_is_plain_global_magnitude(values, floors):
 @given(scores, st.integers(1, 4))
 def test_rounding_keeps_what_the_plain_path_keeps_and_more(values, multiple):
     ranking = GlobalRanking(scores={name: tuple(group) for name, group in values.items()})
-    plain, rounded = ranking.path(), ranking.path(multiple=multiple)
+    plain, rounded = ranking.path(), ranking.path(steps=dict.fromkeys(values, multiple))
     for position in range(len(rounded)):
         plan = rounded.plan_at(position)
         for name, width in plan.widths.items():
@@ -55,8 +55,8 @@ def test_no_groups_make_a_path_of_one():
 def test_bad_numbers_are_refused():
     with pytest.raises(ValueError, match="scores must be finite, got NaN or infinity in group 'a'"):
         GlobalRanking(scores={"a": (float("nan"),)})
-    with pytest.raises(ValueError, match="multiple must be >= 1, got 0"):
-        GlobalRanking(scores={"a": (1.0,)}).path(multiple=0)
+    with pytest.raises(ValueError, match=r"steps\['a'\] must be >= 1, got 0"):
+        GlobalRanking(scores={"a": (1.0,)}).path(steps={"a": 0})
 
 
 RANKING = GlobalRanking(scores={"a": (0.1, 1 / 3), "b": (-2.0,)})

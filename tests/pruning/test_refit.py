@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.plan import Plan
-from lightning_cost.pruning.reconstruction import Reconstruction
+from lightning_cost.pruning.reconstruction.layers import Reconstruction
 from lightning_cost.pruning.refit import Refit
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.structure.surgery import operated, removal
 
 BATCH = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.pruning.groups import channel_groups
 from lightning_cost.pruning.saliency import group_saliency, normalised, quantiles
+from lightning_cost.pruning.structure.groups import channel_groups
 from tests.reference.random_networks import Residual, conv, depthwise, images, randomised
 
 

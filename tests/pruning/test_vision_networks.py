@@ -6,9 +6,9 @@ import torch
 from benchmarks.pruning_zoo_networks import build
 from lightning_cost.cost.forward import run_forward, tensors_of
 from lightning_cost.cost.macs import count_macs
-from lightning_cost.pruning.groups import channel_groups
-from lightning_cost.pruning.plan import Plan, masked
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan, masked
+from lightning_cost.pruning.structure.surgery import operated, removal
 
 pytestmark = [pytest.mark.vision, pytest.mark.filterwarnings("default")]
 

@@ -9,12 +9,12 @@ from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
-from lightning_cost.pruning.channels import ChannelRules
-from lightning_cost.pruning.problem import PruningProblem
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction import Reconstruction
+from lightning_cost.pruning.reconstruction.layers import Reconstruction
 from lightning_cost.pruning.saliency import group_saliency
-from lightning_cost.pruning.surgery import operated, removal
+from lightning_cost.pruning.structure.surgery import operated, removal
+from lightning_cost.pruning.target.channels import ChannelRules
+from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
 from lightning_cost.zoo.resnet import resnet8
 

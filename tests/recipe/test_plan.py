@@ -11,10 +11,10 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.pruning.evolution import EvolutionSearch
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction import NUM_SAMPLES, largest_fit_flops
+from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.recipe.plan import PlanConfig, plan_run, plan_transformer
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text

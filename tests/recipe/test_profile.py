@@ -9,7 +9,7 @@ import torch
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.tables.latency_table import LatencyTable
 from lightning_cost.hardware.tables.profiling import FamilyTimer, ProfileSettings
-from lightning_cost.pruning.family import PrunedFamily
+from lightning_cost.pruning.pricing.family import PrunedFamily
 from lightning_cost.recipe import profile as recipe
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run, table_text

@@ -12,7 +12,7 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.search_run import SharedSearch
+from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.recipe.layers import layer_widths
 from lightning_cost.recipe.pruned import cuts_of, global_ranks, pruning_record, search_of
 from tests.integration import setting

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from lightning_cost.pruning.plan import Plan
+from lightning_cost.pruning.structure.plan import Plan
 
 
 @st.composite

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lightning_cost.cost.resource import Resource
-from lightning_cost.pruning.path import RemovalPath
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.target.path import RemovalPath
 
 
 class StairDevice:
@@ -66,4 +66,4 @@ def random_path(totals, *, multiple, seed) -> RemovalPath:
         for place, total in enumerate(totals)
     }
     floors = dict.fromkeys(scores, multiple)
-    return GlobalRanking(scores=scores).path(floors, multiple)
+    return GlobalRanking(scores=scores).path(floors, steps=dict.fromkeys(scores, multiple))

@@ -1,0 +1,1 @@
+"""The search for a global ranking: candidates, how they are judged, and what is remembered."""

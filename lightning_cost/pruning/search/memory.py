@@ -1,0 +1,127 @@
+"""What a search has judged so far: a small file beside the checkpoints.
+
+A search repeats itself exactly, so one that was killed is done again from its beginning, and asks
+this file first. So does the search of another run for the same network, settings and data.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_cost.cost.forward import tensors_of
+from lightning_cost.pruning.search.fitness import Judgement
+from lightning_cost.pruning.search.judges import Task
+
+
+class SearchMemory:
+    """Judgements by what was judged, kept in a file of JSON lines.
+
+    A line that a kill has torn, and all after it, is passed over. A file that cannot be written is
+    left alone: the search goes on without it.
+
+    Args:
+        path: The file; its folder is made when it is first written. ``None`` for none.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.num_recalled = 0
+        self._known: dict[str, list[Judgement]] = {}
+        if path is not None:
+            self._read(path)
+
+    def recall(self, task: Task) -> list[Judgement] | None:
+        """What was judged of ``task`` before."""
+        found = self._known.get(_key(task))
+        self.num_recalled += found is not None
+        return found
+
+    def add(self, tasks: Sequence[Task], judgements: Sequence[list[Judgement]]) -> None:
+        """Keep what was found for each task, before the search goes on."""
+        lines = []
+        for task, found in zip(tasks, judgements, strict=True):
+            key = _key(task)
+            self._known[key] = found
+            lines.append(json.dumps({"task": key, "judgements": [asdict(each) for each in found]}))
+        if self.path is None or not lines:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self.path = None
+
+    def close(self) -> None:
+        """Remove the file: the fit has ended, and its checkpoints know what was found."""
+        if self.path is None:
+            return
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def _read(self, path: Path) -> None:
+        try:
+            text = path.read_bytes().decode(errors="replace")
+        except OSError:
+            return
+        whole, good = text[: text.rfind("\n") + 1], 0
+        for line in whole.splitlines(keepends=True):
+            try:
+                entry = json.loads(line)
+                found = [Judgement(**each) for each in entry["judgements"]]
+                self._known[entry["task"]] = found
+            except (ValueError, TypeError, KeyError):
+                break
+            good += len(line.encode())
+        try:
+            os.truncate(path, good)  # or the next line would be written behind half a line
+        except OSError:
+            self.path = None
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen letters that stand for ``parts``: tensors in them, else what JSON or repr shows.
+
+    >>> fingerprint({"a": 1}) == fingerprint({"a": 1}) != fingerprint({"a": 2})
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        tensors = tensors_of(part)
+        for tensor in tensors:
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(_bytes_of(tensor))
+        if not tensors:
+            digest.update(json.dumps(part, default=repr).encode())
+    return digest.hexdigest()[:16]
+
+
+def find_memory(folders: Sequence[Path], name: str) -> SearchMemory:
+    """The memory of this name in one of ``folders``, or a new one in the first.
+
+    Without folders it lasts as long as the process.
+    """
+    places = [folder / f"search-{name}.jsonl" for folder in folders]
+    path = next((place for place in places if place.exists()), places[0] if places else None)
+    return SearchMemory(path)
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    whole = tensor.detach().cpu().contiguous()
+    return whole.reshape(-1).view(torch.uint8).numpy().tobytes() if whole.numel() else b""
+
+
+def _key(task: Task) -> str:
+    plans = [{name: list(kept) for name, kept in plan.kept.items()} for plan in task.plans]
+    return fingerprint(plans, [repr(limit) for limit in task.limits])

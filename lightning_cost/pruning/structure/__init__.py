@@ -1,0 +1,1 @@
+"""Which channels can go together in any network, and their physical removal."""

@@ -1,0 +1,1 @@
+"""What each operator of a forward pass does to the labels of channels."""

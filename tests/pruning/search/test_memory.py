@@ -1,0 +1,97 @@
+"""What is judged is known again, whatever the kill left of the file."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_cost.pruning.search.fitness import Judgement
+from lightning_cost.pruning.search.memory import SearchMemory, find_memory, fingerprint
+from tests.pruning.search.test_judges import task
+
+TASKS = [task(1, 2), task(3, limits=(0.1 + 0.2,)), task(4, 5, 6)]
+FOUND = [
+    [Judgement(loss=1 / 3, glance=0.1 + 0.2, flops=1e15 + 1), Judgement(loss=2, glance=2, flops=3)],
+    [Judgement(loss=float("inf"), glance=float("inf"), flops=0.0, is_rejected=True)],
+    [Judgement(loss=-1e-300, glance=5e-324, flops=7.0)] * 3,
+]
+
+
+def test_judgements_come_back_bit_by_bit(tmp_path):
+    path = tmp_path / "new" / "search.jsonl"
+    memory = SearchMemory(path)
+    assert memory.recall(TASKS[0]) is None
+    memory.add(TASKS[:2], FOUND[:2])
+    memory.add(TASKS[2:], FOUND[2:])
+    again = SearchMemory(path)
+    assert [again.recall(each) for each in TASKS] == FOUND
+    assert again.num_recalled == 3
+    assert again.recall(task(1, 2, limits=(9.0, 9.0))) is None, "other limits, other judgement"
+
+
+@given(cut=st.integers(0, 2000))
+def test_a_torn_file_knows_what_is_whole_and_goes_on(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("memory") / "search.jsonl"
+    SearchMemory(path).add(TASKS, FOUND)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    num_whole = whole[:cut].count(b"\n")
+    memory = SearchMemory(path)
+    known = [memory.recall(each) for each in TASKS]
+    assert known == [*FOUND[:num_whole], *[None] * (3 - num_whole)]
+    memory.add(TASKS[num_whole:], FOUND[num_whole:])
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", '{"task": "x", "judgements": [{"a": 1}]}', "\x00"])
+def test_a_line_of_something_else_ends_what_is_known(tmp_path, line):
+    path = tmp_path / "search.jsonl"
+    SearchMemory(path).add(TASKS[:1], FOUND[:1])
+    good = path.read_text()
+    path.write_text(f"{good}{line}\n{good}")
+    assert SearchMemory(path).recall(TASKS[0]) == FOUND[0]
+    assert path.read_text() == good
+
+
+def test_what_cannot_be_written_is_still_known(tmp_path):
+    (tmp_path / "file").touch()
+    memory = SearchMemory(tmp_path / "file" / "search.jsonl")
+    memory.add(TASKS, FOUND)
+    assert memory.recall(TASKS[1]) == FOUND[1]
+    SearchMemory().add(TASKS, FOUND)
+
+
+def test_it_is_found_where_it_was_begun(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    assert find_memory([], "x").path is None
+    new = find_memory(folders, "x")
+    assert new.path == folders[0] / "search-x.jsonl"
+    folders[1].mkdir()
+    (folders[1] / "search-x.jsonl").touch()
+    found = find_memory(folders, "x")
+    assert found.path == folders[1] / "search-x.jsonl"
+    found.close()
+    found.close()
+    assert not found.path.exists()
+    new.close()
+
+
+def test_fingerprints_tell_apart_what_differs():
+    tensor = torch.arange(6.0)
+    parts = [
+        [tensor],
+        [tensor.double()],
+        [tensor.reshape(2, 3)],
+        [tensor + torch.tensor([0, 0, 0, 0, 0, 1e-6])],
+        [{"a": [1, 2.5]}],
+        [{"a": [1, 2.25]}],
+        [torch.zeros(0)],
+        [torch.tensor(1.0)],
+        [torch.tensor([True])],
+        [torch.ones(2, 3, dtype=torch.bfloat16).t()],
+    ]
+    assert len({fingerprint(*part) for part in parts}) == len(parts)
+    assert fingerprint(tensor.reshape(2, 3).t()) == fingerprint(tensor.reshape(2, 3).t().clone())
+    json.dumps(fingerprint(*parts))
