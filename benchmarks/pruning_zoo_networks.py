@@ -241,7 +241,7 @@ class GPT(nn.Module):
 
 
 class ViT(nn.Module):
-    """ViT-B/16 (Dosovitskiy et al., 2021) with the mean of all tokens in place of one of its own."""
+    """ViT-B/16 (Dosovitskiy et al., 2021), but for the mean of all tokens instead of one more."""
 
     def __init__(self, dim: int = 768, num_heads: int = 12, depth: int = 12) -> None:
         super().__init__()
