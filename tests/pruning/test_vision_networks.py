@@ -27,7 +27,7 @@ LEFT = {
     "torchvision/convnext_tiny": 0.5,
     "torchvision/vit_b_16": 0.5,
     "torchvision/swin_t": 0.6,
-    "timm/efficientnet_lite0": 0.25,
+    "efficientnet_lite_pytorch/efficientnet_lite0": 0.25,
     "timm/vit_tiny_patch16_224": 0.5,
     "transformers/gpt2": 0.5,
     "transformers/bert": 0.5,

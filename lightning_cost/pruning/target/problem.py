@@ -79,7 +79,6 @@ class PruningProblem:
         """Trace ``network``, price its widths, and read the latency table of ``hardware``.
 
         Raises:
-            UntraceableNetworkError: If its channels cannot be followed; names the module.
             ValueError: If there is no channel that may go; names what is left alone, and why. If
                 the latency table is damaged or of another setting.
             FileNotFoundError: If there is no such table.
