@@ -125,6 +125,17 @@ def test_the_zoo_is_pruned_throughout():
         assert list(grouping.left_alone) == ["classifier"]
 
 
+@pytest.mark.parametrize("make", [resnet8, mobilenet_v2_small])
+def test_memory_layout_changes_nothing(make):
+    example = torch.zeros(1, 1, 16, 16)
+    network = make(width=4, in_channels=1)
+    expected = channel_groups(network, example)
+    network.to(memory_format=torch.channels_last)
+    assert channel_groups(network, example) == expected
+    found = channel_groups(network, example.to(memory_format=torch.channels_last))
+    assert found == expected
+
+
 def test_branches_that_start_at_zero_are_traced_all_the_same():
     network = nn.Sequential(nn.Conv2d(2, 4, 3), Residual(4, 3), nn.Conv2d(4, 2, 1))
     nn.init.zeros_(network[1].body[2][1].weight)

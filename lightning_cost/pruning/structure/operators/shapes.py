@@ -29,6 +29,19 @@ def _viewed_in_place(maps: FeatureMaps, op: Operation) -> None:
     maps.set(op.result, [operator(labels, *rest) for labels in maps.of(op.first)])
 
 
+@rule("as_strided_")
+def _laid_out(maps: FeatureMaps, op: Operation) -> None:
+    """Pooling does this to channels-last images: other strides, the same elements."""
+    sizes = list(op.inputs["size"])
+    if any(
+        labels.shape[dim] not in (1, sizes[dim])
+        for labels in maps.of(op.first)
+        for dim in range(len(sizes))
+    ):
+        raise NotImplementedError("a view of other elements")
+    maps.set(op.result, maps.of(op.first))
+
+
 @rule("glu")
 def _gated(maps: FeatureMaps, op: Operation) -> None:
     """One half of the channels times a function of the other."""
