@@ -67,11 +67,11 @@ imports: $(VENV)/.dev-installed
 examples: $(VENV)/.dev-installed
 	set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	for example in $(CURDIR)/examples/*.py; do \
-		echo "== $$(basename $$example)"; (cd $$scratch && $(BIN)/python $$example); \
+		echo "== $$(basename $$example)"; (cd $$scratch && $(TEST_ENV) $(BIN)/python $$example); \
 	done
 
 conf: $(VENV)/.dev-installed
-	$(BIN)/python tests/conf_runs.py
+	$(TEST_ENV) $(BIN)/python tests/conf_runs.py
 
 check: test lint types imports slow vision examples conf
 

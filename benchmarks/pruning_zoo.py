@@ -3,8 +3,8 @@
 Each network has a process of its own, with a limit of time and of memory. One counts as pruned if
 the MACs are at most half of the dense network's, the counted cost is the predicted one, silenced
 channels give the same outputs as removed ones, forward and backward run, and ONNX Runtime gives
-the outputs of the exported network. Weights are random, but for EfficientNet-Lite0's; images are as
-small as the network takes.
+the outputs of the exported network. Weights are random, but for EfficientNet-Lite0's; images are
+as small as the network takes. What an earlier run has found is not run again, unless it failed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from pruning_zoo_networks import Example, build, named_cases
-from results_file import ResultsFile
+from results_file import FOLDER, ResultsFile
 from torch import nn
 
 from lightning_cost.cost.forward import call_arguments, map_tensors, run_forward, tensors_of
@@ -133,8 +133,9 @@ def _exports(deployed: nn.Module, example: Example) -> str:
         path, note = Path(folder) / "network.onnx", "yes"
         try:
             write_onnx(deployed, example, path)
-        except ValueError:
-            note = "yes, batch fixed"
+        except ValueError as error:
+            is_large = "one ONNX file" in str(error)
+            note = "yes, weights in a second file" if is_large else "yes, batch fixed"
             names = input_names(deployed, args, kwargs)
             try:
                 torch.onnx.export(
@@ -177,6 +178,13 @@ def run(case: str) -> dict[str, Any]:
         return {**json.loads(lines[-1]), "wall_s": round(time.perf_counter() - start, 1)}
     told = [line for line in done.stderr.strip().splitlines() if line.strip()]
     return {"case": case, "outcome": f"failed: {told[-1][:200] if told else done.returncode}"}
+
+
+def known_rows() -> dict[str, dict[str, Any]]:
+    """What an earlier run has found, but for what failed then."""
+    path = FOLDER / NAME / "results.jsonl"
+    rows = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return {row["case"]: row for row in rows if not row["outcome"].startswith("failed")}
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -228,9 +236,11 @@ def main() -> None:
         return
     results = ResultsFile(NAME, quick=bool(args.patterns))
     lines: list[str] = []
+    known = {} if args.patterns else known_rows()
     for case in named_cases(args.patterns):
-        results.progress(case)
-        results.add({**run(case), "method": "lightning_cost"})
+        if case not in known:
+            results.progress(case)
+        results.add(known.get(case) or {**run(case), "method": "lightning_cost"})
         lines = [*summary(results.rows), "", *table(results.rows)]
         if not args.patterns:  # as far as it has come, for it takes long
             DOCS.write_text("\n".join([*_HEAD, *lines, ""]))

@@ -27,6 +27,8 @@ from lightning_cost.runtime.onnx_notes import remove_notes
 
 BATCH_AXIS = "batch"
 OPSET = 18
+LARGEST_BYTES = 2**31 - 1
+"""What one file of this format holds: it is one protocol-buffers message."""
 
 
 def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
@@ -45,8 +47,8 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
         ``path``.
 
     Raises:
-        ValueError: If the packages that export needs are missing, or the network does not export
-            with a dynamic batch axis.
+        ValueError: If the packages that export needs are missing, the network does not export
+            with a dynamic batch axis, or it is larger than one file may be.
         OSError: If ``path`` cannot be written.
     """
     if not is_export_available():
@@ -77,6 +79,13 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
     assert program is not None
     _check_batch_axis(program.model.graph.inputs, example)
     remove_notes(program.model)
+    weights = (value.const_value for value in program.model.graph.initializers.values())
+    num_bytes = sum(weight.nbytes for weight in weights if weight is not None)
+    if num_bytes > LARGEST_BYTES:
+        raise ValueError(
+            f"network must have at most {LARGEST_BYTES:,} bytes of weights to fit into one ONNX "
+            f"file, got {num_bytes:,}; make it smaller, or store it in fewer bits"
+        )
     program.save(path, external_data=False)
     return Path(path)
 

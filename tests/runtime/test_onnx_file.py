@@ -95,6 +95,15 @@ def test_a_network_that_does_not_export_is_refused(network, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_network_too_large_for_one_file_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("lightning_cost.runtime.onnx_file.LARGEST_BYTES", 59)
+    with pytest.raises(ValueError, match=r"at most 59 bytes of weights .* ONNX file, got 60; make"):
+        write_onnx(nn.Linear(4, 3), torch.randn(2, 4), tmp_path / "large.onnx")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("lightning_cost.runtime.onnx_file.LARGEST_BYTES", 60)
+    write_onnx(nn.Linear(4, 3), torch.randn(2, 4), tmp_path / "large.onnx")
+
+
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_file, "is_export_available", lambda: False)
     with pytest.raises(ValueError, match=r"which are missing; .*'lightning-cost\[deploy\]'"):
