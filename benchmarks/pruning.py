@@ -328,6 +328,22 @@ def table_of(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"{mean('macs_ratio'):>8.1%}{mean('params'):>9.0f}"
             f"{mean('latency_ratio'):>9.1%}{compute / 1e12:>7.1f} T"
         )
+    return [*lines, *search_lines(by_method)]
+
+
+def search_lines(by_method: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """What ours searched with, beside LeGR's training steps on networks of the same size."""
+    lines = []
+    for (case, method), rows in by_method.items():
+        peer = by_method.get((case, "FPGM"))
+        if method != "ours" or peer is None:
+            continue
+        step = statistics.fmean(row["recovery_flops"] / row["steps"] for row in peer)
+        search = statistics.fmean(row["search_flops"] for row in rows)
+        lines.append(
+            f"{case}: search {search / 1e12:.1f} TFLOPs, "
+            f"1/{LEGR_STEPS * step / search:.0f} of LeGR's {LEGR_STEPS:,} steps"
+        )
     return lines
 
 
