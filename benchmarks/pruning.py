@@ -6,7 +6,8 @@ optimizer and learning rate: SGD with Nesterov momentum, peak 0.02, a tenth of t
 cosine down, bfloat16 where the processor multiplies it. The test images are read once, after that.
 
 Ours is ``GlobalRankingPruning`` in ``Trainer.fit``, one-shot, as a user would have it; beside it
-the same without distillation. What its search and its teacher compute is reported, and the other
+the same without distillation, and with neither search nor distillation: then it is uniform width
+with the layers fitted again, and computes as much as a peer. What its search and its teacher compute is reported, and the other
 methods train once more for as many steps as take the same FLOPs. Peers are Torch-Pruning's, each
 with the ratio, found by bisection, that leaves the largest network within the share of MACs.
 
@@ -38,7 +39,9 @@ from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
+from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.runtime.latency import measure_side_by_side
 from lightning_cost.zoo.augmentation import Augmentation
@@ -73,7 +76,12 @@ def peers() -> dict[str, tuple[Any, bool]]:
     }
 
 
-OURS = {"ours": {}, "ours, no distillation": {"distillation": None}}
+NO_SEARCH = "ours, no search, no distillation"
+OURS = {
+    "ours": {},
+    "ours, no distillation": {"distillation": None},
+    NO_SEARCH: {"distillation": None},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +215,9 @@ def recovered(network: nn.Module, base: Base, steps: int) -> tuple[float, float]
 def run_ours(
     base: Base, method: str, level: float, steps: int, *, ranking: GlobalRanking | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Cut by a ranking that is given, or else searched for."""
+    """Cut by a ranking that is given, or else searched for; or uniformly, without a search."""
+    if method == NO_SEARCH:
+        ranking = uniform_ranking(base)
     pl.seed_everything(base.seed, verbose=False)
     pruning = GlobalRankingPruning(
         ModelBudget(macs=f"{100 * level}%"),
@@ -230,6 +240,17 @@ def run_ours(
         "search_flops": spend.search_flops,
         "recovery_flops": spend.train_flops,
     }
+
+
+def uniform_ranking(base: Base) -> GlobalRanking:
+    """By L2 within each group, the same share of every group at a time."""
+    norms = group_saliency(base.network, channel_groups(base.network, base.example))
+    return GlobalRanking(
+        scores={
+            name: tuple(((values.argsort().argsort() + 1) / len(values)).tolist())
+            for name, values in norms.items()
+        }
+    )
 
 
 def run_peer(base: Base, method: str, level: float, steps: int) -> tuple[nn.Module, dict[str, Any]]:

@@ -10,6 +10,7 @@ as small as the network takes. What an earlier run has found is not run again, u
 import argparse
 import copy
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -195,9 +196,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        alone = "; ".join(
-            f"{count}× {reason}" for reason, count in row.get("left_alone", {}).items()
-        )
+        alone: Counter[str] = Counter()
+        for reason, count in row.get("left_alone", {}).items():
+            alone[_without_names(reason)] += count
         kept = f"{row['kept_macs']:.1%}" if "kept_macs" in row else ""
         cells = (
             row["case"],
@@ -208,10 +209,25 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"{row['seconds']} s" if "seconds" in row else "",
             f"{row['groups_MB']} MB" if "groups_MB" in row else "",
             row.get("onnx", ""),
-            alone,
+            "; ".join(f"{count}× {reason}" for reason, count in alone.most_common()),
         )
         lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
     return lines
+
+
+def _without_names(reason: str) -> str:
+    """Whom it happens to, by kind.
+
+    >>> _without_names("its channels reach blocks.0.norm1 (LayerNorm) (normalised over channels)")
+    'LayerNorm: normalised over channels'
+    """
+    reached = re.fullmatch(r"its channels reach \S+ \((\w+)\) \((.*)\)", reason)
+    if reached:
+        return ": ".join(reached.groups())
+    if reason.startswith("the code of "):
+        kinds = sorted(set(re.findall(r"\((\w+)\)", reason)))
+        return f"the code of {', '.join(kinds)} does not run with fewer channels"
+    return reason
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
