@@ -7,9 +7,10 @@ cosine down, bfloat16 where the processor multiplies it. The test images are rea
 
 Ours is ``GlobalRankingPruning`` in ``Trainer.fit``, one-shot, as a user would have it; beside it
 the same without distillation, and with neither search nor distillation: then it is uniform width
-with the layers fitted again, and computes as much as a peer. What its search and its teacher compute is reported, and the other
-methods train once more for as many steps as take the same FLOPs. Peers are Torch-Pruning's, each
-with the ratio, found by bisection, that leaves the largest network within the share of MACs.
+with the layers fitted again, and computes as much as a peer. What its search and its teacher
+compute is reported, and the other methods train once more for as many steps as take the same
+FLOPs. Peers are Torch-Pruning's, each with the ratio, found by bisection, that leaves the largest
+network within the share of MACs.
 
 Rows are saved as they come, one file a seed; what is there is not run again. ``--budget latency``
 runs ``pruning_latency.py``; whether the search's loss predicts accuracy after recovery is asked by
