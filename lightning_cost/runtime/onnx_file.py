@@ -23,12 +23,11 @@ from lightning_cost.cost.forward import (
     tensors_of,
     with_batch_size,
 )
+from lightning_cost.cost.size import size_bytes
 from lightning_cost.runtime.onnx_notes import remove_notes
 
 BATCH_AXIS = "batch"
 OPSET = 18
-LARGEST_BYTES = 2**31 - 1
-"""What one file of this format holds: it is one protocol-buffers message."""
 
 
 def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
@@ -79,15 +78,20 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
     assert program is not None
     _check_batch_axis(program.model.graph.inputs, example)
     remove_notes(program.model)
-    weights = (value.const_value for value in program.model.graph.initializers.values())
-    num_bytes = sum(weight.nbytes for weight in weights if weight is not None)
-    if num_bytes > LARGEST_BYTES:
-        raise ValueError(
-            f"network must have at most {LARGEST_BYTES:,} bytes of weights to fit into one ONNX "
-            f"file, got {num_bytes:,}; make it smaller, or store it in fewer bits"
-        )
-    program.save(path, external_data=False)
+    _save(program, Path(path), network)
     return Path(path)
+
+
+def _save(program: Any, path: Path, network: nn.Module) -> None:
+    from google.protobuf.message import EncodeError
+
+    try:
+        program.save(path, external_data=False)
+    except EncodeError as error:  # a file is one message, of less than 2 GiB
+        raise ValueError(
+            "network must be smaller than 2 GiB to fit into one ONNX file, got "
+            f"{size_bytes(network):,} bytes of weights; make it smaller, or store it in fewer bits"
+        ) from error
 
 
 def is_export_available() -> bool:

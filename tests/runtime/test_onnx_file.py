@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 import torch.ao.quantization.fx._decomposed
+from google.protobuf.message import EncodeError
 from torch import nn
 
 from lightning_cost.runtime import onnx_file
@@ -96,12 +97,13 @@ def test_a_network_that_does_not_export_is_refused(network, tmp_path):
 
 
 def test_a_network_too_large_for_one_file_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("lightning_cost.runtime.onnx_file.LARGEST_BYTES", 59)
-    with pytest.raises(ValueError, match=r"at most 59 bytes of weights .* ONNX file, got 60; make"):
+    def save(*_, **__):
+        raise EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr("torch.onnx.ONNXProgram.save", save)
+    with pytest.raises(ValueError, match=r"smaller than 2 GiB .* one ONNX file, got 60 bytes of"):
         write_onnx(nn.Linear(4, 3), torch.randn(2, 4), tmp_path / "large.onnx")
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("lightning_cost.runtime.onnx_file.LARGEST_BYTES", 60)
-    write_onnx(nn.Linear(4, 3), torch.randn(2, 4), tmp_path / "large.onnx")
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
