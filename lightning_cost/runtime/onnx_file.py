@@ -83,11 +83,11 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
 
 
 def _save(program: Any, path: Path, network: nn.Module) -> None:
-    from google.protobuf.message import EncodeError
-
     try:
         program.save(path, external_data=False)
-    except EncodeError as error:  # a file is one message, of less than 2 GiB
+    except Exception as error:
+        if type(error).__name__ != "EncodeError":  # of protobuf: one message, of less than 2 GiB
+            raise
         raise ValueError(
             "network must be smaller than 2 GiB to fit into one ONNX file, got "
             f"{size_bytes(network):,} bytes of weights; make it smaller, or store it in fewer bits"
