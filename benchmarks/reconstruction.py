@@ -15,7 +15,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.batches import classification_loss, collect_batches
 from lightning_cost.pruning.pricing.pricer import WidthPricer
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.structure.groups import channel_groups

@@ -9,11 +9,12 @@ search saw with the test accuracy afterwards, over all of them and over the bett
 import torch
 from results_file import FOLDER, ResultsFile, argument_parser
 from scipy.stats import spearmanr
+from search_speed import search_data
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
-from lightning_cost.pruning.batches import SearchData, classification_loss, collect_batches
+from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.search.bases import saliency_bases
 from lightning_cost.pruning.search.evolution import EvolutionSearch, RankingEvolution
@@ -52,10 +53,7 @@ def judged(base: Base, level: float) -> list[tuple[float, GlobalRanking]]:
         hardware=None,
         dense_cost=dense,
     )
-    data = SearchData(
-        calibration=collect_batches(base.data.train_dataloader(), settings.calibration_samples),
-        search=collect_batches(base.data.search_dataloader(), settings.search_samples),
-    )
+    data = search_data(base.data, settings)
     bases, _ = saliency_bases(problem, settings, data, classification_loss)
     plans = CandidatePlans(problem, bases, problem.floors(), [problem.macs_ratio()])
     generator = torch.Generator().manual_seed(base.seed)

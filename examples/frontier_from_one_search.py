@@ -13,7 +13,7 @@ from lightning_cost import Hardware, Resource, measure
 from lightning_cost.cli import main as lightning_cost
 from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.recipe.frontier import accuracy_judge, frontier

@@ -53,7 +53,7 @@ from lightning_cost.pruning.objection import objection_to
 from lightning_cost.pruning.planning import Planned, Planner
 from lightning_cost.pruning.progress import Progress
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES
 from lightning_cost.pruning.refit import Refit
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch

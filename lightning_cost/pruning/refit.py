@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from lightning_cost.pruning.batches import BatchLoss
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.structure.surgery import RemoveChannels
 
 _T = TypeVar("_T")

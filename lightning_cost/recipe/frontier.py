@@ -13,7 +13,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.steps import step_plans

@@ -18,7 +18,7 @@ from lightning_cost.hardware.estimate import LACK
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.pruning.callback import GlobalRankingPruning
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, largest_fit_flops
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.search.fitness import FORWARD_PASSES_OF_A_STEP
 from lightning_cost.pruning.search.loop import judged_ratios
 from lightning_cost.pruning.target.problem import PruningProblem

@@ -14,7 +14,7 @@ from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.recipe.frontier import accuracy_judge, frontier
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.refit import Refit
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.structure.plan import Plan

@@ -10,7 +10,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.structure.surgery import operated, removal
 from lightning_cost.pruning.target.channels import ChannelRules

@@ -12,7 +12,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, largest_fit_flops
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.recipe.config import CompressSettings

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_cost.cost.forward import map_tensors
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import BatchLoss, SearchData
-from lightning_cost.pruning.reconstruction.layers import Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.plan import Plan

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.reconstruction.layers import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.search.bases import saliency_bases
 from lightning_cost.pruning.search.candidate import Candidate
 from lightning_cost.pruning.search.covariance import RankingCovariance

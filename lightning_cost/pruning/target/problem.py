@@ -160,7 +160,7 @@ class PruningProblem:
         if over:
             raise ValueError(
                 f"budget must be reachable by removing channels, got {'; '.join(over)} with "
-                f"at least {self.rules.step} channels left in each group; raise the limit, "
+                f"all gone that multiples of {self.rules.step} channels allow; raise the limit, "
                 "lower channels.multiple, or start from a smaller network"
             )
 

@@ -46,6 +46,34 @@ def _problem(limits, **rules):
     )
 
 
+def test_heads_count_by_the_channels_in_them():
+    network = nn.TransformerEncoderLayer(
+        64, nhead=4, dim_feedforward=96, batch_first=True, dropout=0.0
+    )
+    tokens = torch.randn(1, 5, 64)
+    problem = PruningProblem.of(
+        network,
+        tokens,
+        rules=ChannelRules(multiple=8),
+        limits={Resource.params: 0.6 * sum(weight.numel() for weight in network.parameters())},
+        preview=lambda network: network,
+        hardware=None,
+        dense_cost=measure(network, tokens),
+    )
+    widths = {group.num_channels: group.name for group in problem.grouping.groups}
+    heads, inner = widths[4], widths[96]
+    assert problem.steps == {heads: 1, inner: 8}
+    scores = {
+        name: tuple(map(float, range(n))) for name, n in problem.grouping.num_channels.items()
+    }
+    path = GlobalRanking(scores=scores).path(problem.lowest_floors(), problem.steps)
+    column = path.widths[:, path.names.index(heads)]
+    assert set(column.tolist()) == {1, 2, 3, 4}
+    plan = step_plans(problem, GlobalRanking(scores=scores), PruningSchedule(num_steps=1))[-1]
+    assert plan.widths[heads] < 4
+    assert plan.widths[inner] % 8 == 0
+
+
 def test_nothing_to_remove_is_said_with_the_reasons():
     with pytest.raises(
         ValueError, match=r"must have channels that can be removed, got none \(0: 0 is excluded"

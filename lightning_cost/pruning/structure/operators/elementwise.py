@@ -1,13 +1,10 @@
-"""Operators on one element of each tensor at a time, and norms."""
+"""Operators on one element of each tensor at a time, and constants."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_cost.pruning.structure.feature_maps import FeatureMaps
-from lightning_cost.pruning.structure.labels import varying
 from lightning_cost.pruning.structure.operators.rule import Operation, rule
 
 
@@ -38,69 +35,3 @@ def _constant(maps: FeatureMaps, op: Operation) -> None:
     """As wide as what it meets: its size follows from that of others, or from an attribute."""
     if op.result.is_floating_point():
         maps.label_constant(op.result)
-
-
-@rule("native_layer_norm", "_fused_rms_norm", "rms_norm")
-def _normalised_over_last(maps: FeatureMaps, op: Operation) -> None:
-    num = len(op.inputs["normalized_shape"])
-    x = op.first
-    arrays = maps.mixed(maps.of(x), range(x.dim() - num, x.dim()), _NORMALISED)
-    for name in ("weight", "bias"):
-        maps.pin(maps.of(op.inputs.get(name)), _NORMALISED)
-    maps.set(op.results[0], arrays)
-
-
-_NORMALISED = "normalised over channels"
-
-
-@rule(
-    "_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk", "_safe_softmax", "logcumsumexp"
-)
-def _mixed_along_dim(maps: FeatureMaps, op: Operation) -> None:
-    dim = op.inputs.get("dim", -1) % op.first.dim()
-    arrays = maps.mixed(maps.of(op.first), [dim], op.name)
-    for result in op.results:
-        maps.set(result, arrays)
-
-
-@rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
-@rule("cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update")
-@rule("_native_batch_norm_legit_functional", "batch_norm")
-def _batch_norm(maps: FeatureMaps, op: Operation) -> None:
-    x = op.first
-    is_training = bool(op.inputs.get("training", False))
-    dims = [dim for dim in range(x.dim()) if dim != 1] if is_training else []
-    arrays = maps.mixed(maps.of(x), dims, _NORMALISED)
-    entries: list[tuple[Sequence[int], Sequence[Tensor]]] = [(x.shape, arrays)]
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        tensor = op.inputs.get(name)
-        if isinstance(tensor, Tensor):
-            shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
-            own = [labels.reshape(shape) for labels in maps.of(tensor)]
-            entries.append(([tensor.numel() if dim == 1 else 1 for dim in range(x.dim())], own))
-    maps.set(op.results[0], maps.merged(entries, "batch norm"))
-
-
-@rule("native_group_norm")
-def _group_norm(maps: FeatureMaps, op: Operation) -> None:
-    x, num_groups = op.first, op.inputs["group"]
-    entries: list[tuple[Sequence[int], Sequence[Tensor]]] = []
-    arrays = maps.of(x)
-    for name in ("weight", "bias"):
-        tensor = op.inputs.get(name)
-        if isinstance(tensor, Tensor):
-            shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
-            own = [labels.reshape(shape) for labels in maps.of(tensor)]
-            entries.append(([tensor.numel() if dim == 1 else 1 for dim in range(x.dim())], own))
-    arrays = maps.merged([(x.shape, arrays), *entries], "group norm")
-    result = []
-    for labels in arrays:
-        dims = varying(labels)
-        if dims != (1,) or num_groups == 1:
-            maps.pin([labels], _NORMALISED)
-        else:
-            grid = labels.reshape(num_groups, -1)
-            maps.links.tie_along(grid, [1])
-            maps.links.see_as_grid(grid, 0, maps.module)
-            result.append(labels)
-    maps.set(op.results[0], result)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning_cost.pruning.structure.feature_maps import FeatureMaps
 from lightning_cost.pruning.structure.operators import (  # noqa: F401  (their rules)
+    norms,
     products,
     reductions,
     shapes,
@@ -28,12 +29,12 @@ def follow(maps: FeatureMaps, func: Any, args: Sequence[Any], kwargs: Any, resul
     applied = _rule_for(func, operation)
     if applied is None:
         if any(maps.of(tensor) for tensor in operation.tensors):
-            _unknown(maps, operation)
+            _unknown(maps, operation, operation.name)
         return
     try:
         applied(maps, operation)
-    except Exception:  # an operator used as no rule foresees: its channels stay
-        _unknown(maps, operation)
+    except Exception as error:  # used as the rule does not foresee: its channels stay, and it says
+        _unknown(maps, operation, f"{operation.name}, {type(error).__name__}: {error}")
 
 
 def _rule_for(func: Any, operation: Operation) -> Rule | None:
@@ -44,9 +45,9 @@ def _rule_for(func: Any, operation: Operation) -> Rule | None:
     return pointwise if is_pointwise(func, name) else None
 
 
-def _unknown(maps: FeatureMaps, operation: Operation) -> None:
+def _unknown(maps: FeatureMaps, operation: Operation, what: str) -> None:
     for tensor in operation.tensors:
-        maps.pin(maps.of(tensor), operation.name)
+        maps.pin(maps.of(tensor), what)
     for tensor in operation.results:
         maps.set(tensor, ())
 

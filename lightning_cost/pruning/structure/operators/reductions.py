@@ -1,4 +1,4 @@
-"""Operators on spatial dimensions, and those that make dimensions disappear."""
+"""Operators that look along dimensions: pooling, sums and extremes, softmax."""
 
 from torch import Tensor
 
@@ -67,3 +67,13 @@ def _reduced(maps: FeatureMaps, op: Operation) -> None:
             )
         else:
             maps.set(result, arrays)
+
+
+@rule(
+    "_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk", "_safe_softmax", "logcumsumexp"
+)
+def _mixed_along_dim(maps: FeatureMaps, op: Operation) -> None:
+    dim = op.inputs.get("dim", -1) % op.first.dim()
+    arrays = maps.mixed(maps.of(op.first), [dim], op.name)
+    for result in op.results:
+        maps.set(result, arrays)

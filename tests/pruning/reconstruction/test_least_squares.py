@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_cost.pruning.batches import classification_loss
-from lightning_cost.pruning.reconstruction.layers import (
+from lightning_cost.pruning.reconstruction.least_squares import (
     LARGEST_FAN_IN,
     Reconstruction,
     largest_fit_flops,
