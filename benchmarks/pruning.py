@@ -40,7 +40,7 @@ from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.saliency import group_saliency
+from lightning_cost.pruning.saliency import group_saliency, quantiles
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.target.channels import ChannelRules
@@ -246,12 +246,7 @@ def run_ours(
 def uniform_ranking(base: Base) -> GlobalRanking:
     """By L2 within each group, the same share of every group at a time."""
     norms = group_saliency(base.network, channel_groups(base.network, base.example))
-    return GlobalRanking(
-        scores={
-            name: tuple(((values.argsort().argsort() + 1) / len(values)).tolist())
-            for name, values in norms.items()
-        }
-    )
+    return GlobalRanking.transformed(quantiles(norms))
 
 
 def run_peer(base: Base, method: str, level: float, steps: int) -> tuple[nn.Module, dict[str, Any]]:

@@ -119,6 +119,9 @@ def _filters(layer: nn.Module, axis: Axis) -> tuple[str, int] | None:
     return None
 
 
+_SUMMED = 64
+
+
 def _member_scores(
     layer: nn.Module, member: Member, kind: SaliencyKind, importance: Mapping[str, Tensor]
 ) -> Tensor:
@@ -132,9 +135,10 @@ def _member_scores(
     if kind == "fpgm":
         # not by a matrix product, which loses the small distances
         distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
-        return distances.double().sum(dim=1)
+        return distances.sum(dim=1, dtype=torch.float64)
     if kind == "l2":
-        filters = filters.square()
+        filters.square_()  # of the copy that indexing made
     elif kind != "taylor":
-        filters = filters.abs()
-    return filters.double().sum(dim=1)
+        filters.abs_()
+    # a part at a time, as torch makes a copy in double precision of what it sums
+    return torch.cat([part.sum(dim=1, dtype=torch.float64) for part in filters.split(_SUMMED)])
