@@ -141,4 +141,5 @@ def _member_scores(
     elif kind != "taylor":
         filters.abs_()
     # a part at a time, as torch makes a copy in double precision of what it sums
-    return torch.cat([part.sum(dim=1, dtype=torch.float64) for part in filters.split(_SUMMED)])
+    parts = torch.split(filters, _SUMMED)
+    return torch.cat([part.sum(dim=1, dtype=torch.float64) for part in parts])
