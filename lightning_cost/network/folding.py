@@ -77,14 +77,34 @@ def fold_batch_norms(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> li
     Identity()
     """
     modules = dict(network.named_modules())
-    for layer_name, norm_name in pairs:
-        _check_pair(modules, layer_name, norm_name)
+    check_pairs(network, pairs)
     swaps: list[ParameterSwap] = []
     for layer_name, norm_name in pairs:
         norm = modules[norm_name]
         swaps += _fold(modules[layer_name], norm)
         _replace(network, norm, nn.Identity().train(norm.training))
     return swaps
+
+
+def check_pairs(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise where ``pairs`` were not found in such a network.
+
+    Raises:
+        ValueError: If a pair names something else than a layer and a batch norm of its width.
+    """
+    modules = dict(network.named_modules())
+    for layer_name, norm_name in pairs:
+        layer, norm = modules.get(layer_name), modules.get(norm_name)
+        if (
+            not isinstance(layer, _LAYERS)
+            or not isinstance(norm, _BatchNorm)
+            or norm.num_features != layer.weight.shape[0]
+        ):
+            raise ValueError(
+                "pairs must name a layer and a batch norm over its output channels, got "
+                f"{layer_name!r} ({type(layer).__name__}) and {norm_name!r} "
+                f"({type(norm).__name__}); fold the network that the pairs were found in"
+            )
 
 
 def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
@@ -114,20 +134,6 @@ def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in list(module._modules.items()):
             if child is old:
                 module._modules[name] = new
-
-
-def _check_pair(modules: dict[str, nn.Module], layer_name: str, norm_name: str) -> None:
-    layer, norm = modules.get(layer_name), modules.get(norm_name)
-    if (
-        not isinstance(layer, _LAYERS)
-        or not isinstance(norm, _BatchNorm)
-        or norm.num_features != layer.weight.shape[0]
-    ):
-        raise ValueError(
-            "pairs must name a layer and a batch norm over its output channels, got "
-            f"{layer_name!r} ({type(layer).__name__}) and {norm_name!r} ({type(norm).__name__}); "
-            "fold the network that the pairs were found in"
-        )
 
 
 def _has_foldable_type(layer: nn.Module | None) -> bool:

@@ -22,8 +22,10 @@ from lightning_cost.network.structural import (
 )
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
-from lightning_cost.quantization.prepare import PrepareQuantization, plan_quantization
-from lightning_cost.quantization.schemes import Scheme, get_scheme
+from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.prepare import PrepareQuantization
+from lightning_cost.quantization.schemes.registry import get_scheme
+from lightning_cost.quantization.schemes.scheme import Scheme
 
 
 class QuantizationAwareTraining(pl.Callback):

@@ -12,9 +12,10 @@ from lightning_cost.quantization.bias import quantize_bias, with_room
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
     activation_fake_quantizers,
-    quantize_parametrized,
 )
 from lightning_cost.quantization.operators import dequantize_filters, quantize_dequantize
+from lightning_cost.quantization.schemes.filters import per_filter
+from lightning_cost.quantization.weights import parametrized
 
 
 class QuantizeDequantize(nn.Module):
@@ -64,7 +65,8 @@ def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
     """Turn fake quantisers into integers and quantise/dequantise operators.
 
     Weights are stored as int8 and biases as int32, with one scale for each filter, and compute in
-    floating point what the fake quantisers do in evaluation mode. The two numbers of each
+    floating point what the fake quantisers do in evaluation mode. Batch norms that were made
+    foldable are folded. The two numbers of each
     activation's grid are not tensors, and so not part of the network's size. A network that is
     converted already stays as it is.
 
@@ -92,20 +94,25 @@ def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
 
 
 def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
-    values, scale = quantize_parametrized(layer.get_submodule("parametrizations.weight"))
+    quantizer, weight = parametrized(layer.get_submodule("parametrizations.weight"))
+    _, values, scale = quantizer.eval().round(weight)
     has_bias = parametrize.is_parametrized(layer, "bias")
     if has_bias:
         bias = layer.get_submodule("parametrizations.bias").original
         assert isinstance(bias, Tensor)
+        if quantizer.norm is not None:
+            bias = quantizer.norm.shift(bias)
         stored = quantize_bias(bias, weight_scale=scale, input_scale=input_scale)
         roomy = with_room(scale, bias=bias, input_scale=input_scale)
-        factor = (scale / roomy).reshape(-1, *[1] * (values.dim() - 1))
+        factor = per_filter(scale / roomy, values)
         values, scale = (values * factor).round().to(values.dtype), roomy
     layer.__class__ = _stored_class(parametrize.type_before_parametrizations(layer))
     del layer.parametrizations
     layer.stored_weight = StoredIntegers(values, scale).eval()
     if has_bias:
         layer.stored_bias = StoredIntegers(*stored).eval()
+    if quantizer.norm is not None:
+        quantizer.norm.dissolve()
 
 
 def _stored_class(base: type[nn.Module]) -> type[nn.Module]:

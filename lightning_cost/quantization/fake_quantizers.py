@@ -1,64 +1,13 @@
-"""Modules that round to a quantised grid in floating point, so that a network can train for it."""
-
-from typing import Any
+"""Activations rounded in floating point, so that a network can train for integers."""
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_cost.quantization.bias import quantize_bias
-from lightning_cost.quantization.schemes import Scheme
+from lightning_cost.quantization.norms import FoldableNorm
 
 NUM_LEVELS = 256
 _AVERAGING = 0.01
-
-
-class WeightFakeQuantizer(nn.Module):
-    """Puts a weight on the grid of a scheme; the gradient passes as if it had not.
-
-    A parametrization, for ``torch.nn.utils.parametrize.register_parametrization``.
-    """
-
-    def __init__(self, scheme: Scheme) -> None:
-        super().__init__()
-        self.scheme = scheme
-
-    @override
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight [filters, ...] rounded, in its own dtype."""
-        values, scale = self.scheme.quantize_weight(weight)
-        rounded = values * scale.reshape(-1, *[1] * (weight.dim() - 1))
-        passed: Tensor = _StraightThrough.apply(weight, rounded.to(weight.dtype))  # type: ignore[no-untyped-call]
-        return passed
-
-    @override
-    def extra_repr(self) -> str:
-        return repr(self.scheme)
-
-
-class BiasFakeQuantizer(nn.Module):
-    """Puts a bias on the grid in which an integer layer adds it; the gradient passes.
-
-    A parametrization of the bias. The grid follows from those of the layer's weight and input,
-    which other modules own.
-    """
-
-    def __init__(self, weight: nn.Module, source: "ActivationFakeQuantizer") -> None:
-        super().__init__()
-        # in a tuple, so that they do not become children of this module too
-        self._owners = (weight, source)
-
-    @override
-    def forward(self, bias: Tensor) -> Tensor:
-        """The bias [filters] rounded, in its own dtype."""
-        weight, source = self._owners
-        if source.is_calibrating or not source.num_observed:
-            return bias
-        _, weight_scale = quantize_parametrized(weight)
-        values, scale = quantize_bias(bias, weight_scale=weight_scale, input_scale=source.grid()[0])
-        rounded = (values * scale).to(bias.dtype)
-        passed: Tensor = _StraightThrough.apply(bias, rounded)  # type: ignore[no-untyped-call]
-        return passed
 
 
 class ActivationFakeQuantizer(nn.Module):
@@ -121,14 +70,6 @@ class ActivationFakeQuantizer(nn.Module):
             buffer.zero_()
 
 
-def quantize_parametrized(weight: nn.Module) -> tuple[Tensor, Tensor]:
-    """Integers and scales of a weight, from its list of parametrizations."""
-    quantizer, original = weight.get_submodule("0"), weight.original
-    assert isinstance(quantizer, WeightFakeQuantizer)
-    assert isinstance(original, Tensor)
-    return quantizer.scheme.quantize_weight(original)
-
-
 def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQuantizer]:
     """All of them in ``network``, by name."""
     return {
@@ -139,18 +80,9 @@ def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQu
 
 
 def freeze_observers(network: nn.Module) -> None:
-    """Keep the ranges of all activations as they are from now on."""
+    """Keep ranges of activations and statistics of batch norms as they are from now on."""
     for quantizer in activation_fake_quantizers(network).values():
         quantizer.observer_enabled.zero_()
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The second argument forward, the identity on the first backward."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, rounded: Tensor) -> Tensor:
-        return rounded
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+    for module in network.modules():
+        if isinstance(module, FoldableNorm):
+            module.freeze()

@@ -266,7 +266,7 @@ def test_preview_is_what_is_deployed():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheme": "int3"}, r"scheme must be one of 'int8', got 'int3'"),
+        ({"scheme": "int9"}, r"scheme must be one of 'int8', .*, got 'int9'"),
         ({"start": -1}, r"start must be >= 0, got -1"),
         ({"epochs": 0}, r"epochs must be >= 1, got 0"),
         ({"freeze_after": 1.5}, r"freeze_after must be in \[0, 1\], got 1.5"),
