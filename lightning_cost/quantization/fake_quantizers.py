@@ -1,22 +1,34 @@
 """Activations rounded in floating point, so that a network can train for integers."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_cost.quantization.norms import FoldableNorm
+from lightning_cost.quantization.observers import affine_grid, range_of, require_observer
 
 NUM_LEVELS = 256
 _AVERAGING = 0.01
 
 
 class ActivationFakeQuantizer(nn.Module):
-    """Puts activations on an affine grid of 256 levels between the extremes that it has observed.
+    """Puts activations on an affine grid of 256 levels in the range that it has observed.
 
-    It observes in training mode while ``observer_enabled``: the mean of each batch's extremes at
-    first, a moving average with weight 0.01 after 100 batches. Before the first observation values
+    It observes in training mode while ``observer_enabled``. Before the first observation values
     pass unchanged. Inside the grid the gradient passes, outside it is zero. All its state is in
-    buffers, so that a checkpoint carries it.
+    buffers, and in a parameter where the range is learned, so that a checkpoint carries it.
+
+    Args:
+        observer: How the range is found, see ``OBSERVERS``. A learned one is observed while
+            calibrating alone; then a factor on it is trained.
+
+    Raises:
+        ValueError: If there is no such observer.
+
+    Reference:
+        For the gradient of the factor: Esser et al., "Learned Step Size Quantization", ICLR 2020.
     """
 
     min_value: Tensor
@@ -24,45 +36,60 @@ class ActivationFakeQuantizer(nn.Module):
     num_observed: Tensor
     observer_enabled: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, observer: str = "moving_average") -> None:
         super().__init__()
+        self.observer = require_observer(observer)
         self.register_buffer("min_value", torch.tensor(0.0))
         self.register_buffer("max_value", torch.tensor(0.0))
         self.register_buffer("num_observed", torch.tensor(0))
         self.register_buffer("observer_enabled", torch.tensor(1, dtype=torch.uint8))
+        self.factor = nn.Parameter(torch.tensor(1.0)) if observer == "learned" else None
         self.is_calibrating = False
 
     @override
     def forward(self, x: Tensor) -> Tensor:
         """``x`` rounded to the grid, or ``x`` itself while it is being calibrated."""
-        if self.is_calibrating or (self.training and self.observer_enabled):
+        follows = self.training and self.factor is None and bool(self.observer_enabled)
+        if self.is_calibrating or follows:
             self.observe(x)
         if self.is_calibrating or not self.num_observed:
             return x
         scale, zero_point = self.grid()
-        rounded = torch.fake_quantize_per_tensor_affine(
-            x.float(), scale, zero_point, 0, NUM_LEVELS - 1
-        )
+        if self.factor is None:
+            rounded = torch.fake_quantize_per_tensor_affine(
+                x.float(), scale, zero_point, 0, NUM_LEVELS - 1
+            )
+        else:
+            rounded = _LearnedRange.apply(x.float(), self.factor, scale, zero_point)  # type: ignore[no-untyped-call]
         return rounded.to(x.dtype)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Widen or narrow the range, in place, towards the extremes of ``x``."""
+        """Widen or narrow the range, in place, towards that of ``x``."""
         if x.numel() == 0:
             return
+        low, high = range_of(x, self.observer, num_levels=NUM_LEVELS)
         self.num_observed += 1
+        if self.observer == "min_max" and self.num_observed > 1:
+            # minimum and maximum as torch takes them: of NaN and anything, NaN
+            self.min_value.copy_(torch.minimum(self.min_value, low))
+            self.max_value.copy_(torch.maximum(self.max_value, high))
+            return
         share = (1.0 / self.num_observed).clamp_min(_AVERAGING)
-        for average, extreme in zip(
-            (self.min_value, self.max_value), torch.aminmax(x.detach().float()), strict=True
-        ):
+        for average, extreme in ((self.min_value, low), (self.max_value, high)):
             average += share * (extreme - average)
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale (float32) and zero point (int32); 0.0 is always on the grid."""
-        low, high = self.min_value.clamp_max(0.0), self.max_value.clamp_min(0.0)
-        scale = ((high - low) / (NUM_LEVELS - 1)).clamp_min(torch.finfo(torch.float32).eps)
-        zero_point = (-low / scale).round().clamp(0, NUM_LEVELS - 1)
-        return scale, zero_point.to(torch.int32)
+        scale, zero_point = affine_grid(self.min_value, self.max_value, num_levels=NUM_LEVELS)
+        if self.factor is not None:
+            tiny = torch.finfo(torch.float32).eps
+            scale = (scale * self.factor.detach().abs()).clamp_min(tiny)
+        return scale, zero_point
+
+    @override
+    def extra_repr(self) -> str:
+        return self.observer
 
     def reset(self) -> None:
         """Forget every observation."""
@@ -86,3 +113,23 @@ def freeze_observers(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, FoldableNorm):
             module.freeze()
+
+
+class _LearnedRange(torch.autograd.Function):
+    """Rounds forward; backward as it would for the values inside, and LSQ's for the factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        ctx.save_for_backward(x, factor, scale, zero_point)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, NUM_LEVELS - 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, factor, scale, zero_point = ctx.saved_tensors
+        steps = x / scale
+        low, high = -zero_point, NUM_LEVELS - 1 - zero_point
+        rounded = steps.round()
+        is_inside = (rounded >= low) & (rounded <= high)
+        slope = rounded.clamp(low, high) - torch.where(is_inside, steps, 0)
+        to_scale = (gradient * slope).sum() / (x.numel() * (NUM_LEVELS - 1)) ** 0.5
+        return gradient * is_inside, to_scale * scale / factor, None, None

@@ -7,6 +7,7 @@ from torch import nn
 from lightning_cost.cost.forward import Example
 from lightning_cost.network.dataflow import trace_dataflow
 from lightning_cost.network.folding import pairs_in
+from lightning_cost.quantization.observers import require_observer
 from lightning_cost.quantization.placement import place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
 from lightning_cost.quantization.schemes.assignment import assign_schemes
@@ -22,6 +23,7 @@ def plan_quantization(
     overrides: Mapping[str, Scheme | str] | None = None,
     exclude: Sequence[str] = (),
     learns_scales: bool = False,
+    observer: str = "moving_average",
 ) -> PrepareQuantization:
     """Plan the preparation of ``network`` from one forward pass; it is left as it was found.
 
@@ -33,6 +35,7 @@ def plan_quantization(
         overrides: Schemes of single layers by name or pattern; the last that matches counts.
         exclude: Modules that stay in floating point, all within them included.
         learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
+        observer: How the ranges of activations are found, one of ``OBSERVERS``.
 
     Raises:
         ValueError: If a name is unknown or a pattern matches nothing, if nothing is left to
@@ -71,4 +74,5 @@ def plan_quantization(
         outputs=placement.outputs,
         left_float=placement.left_float,
         learns_scales=learns_scales,
+        observer=require_observer(observer),
     )

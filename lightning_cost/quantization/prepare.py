@@ -46,6 +46,7 @@ class PrepareQuantization(Change):
         outputs: Further modules with a quantised output.
         left_float: Modules with weights that stay in floating point, and why.
         learns_scales: Whether the scales of weights are trained, instead of following the weights.
+        observer: How the ranges of activations are found, one of ``OBSERVERS``.
     """
 
     kind: ClassVar[str] = "prepare_quantization"
@@ -55,6 +56,7 @@ class PrepareQuantization(Change):
     outputs: tuple[str, ...] = ()
     left_float: Mapping[str, str] = field(default_factory=dict)
     learns_scales: bool = False
+    observer: str = "moving_average"
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -65,14 +67,14 @@ class PrepareQuantization(Change):
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         self._check(network)
         device = next(network.parameters()).device
+        before = set(network.parameters())
         norms = {layer: make_foldable(network.get_submodule(norm)) for layer, norm in self.folded}
         for layer, source in self.sources.items():
             if layer == source:
-                _attach(network.get_submodule(layer), INPUT, device)
+                self._attach(network.get_submodule(layer), INPUT, device)
         writers = [source for layer, source in self.sources.items() if source != layer]
         for writer in dict.fromkeys([*writers, *self.outputs]):
-            _attach(network.get_submodule(writer), OUTPUT, device)
-        before = set(network.parameters())
+            self._attach(network.get_submodule(writer), OUTPUT, device)
         for layer, source in self.sources.items():
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
@@ -97,6 +99,7 @@ class PrepareQuantization(Change):
             "outputs": list(self.outputs),
             "left_float": dict(self.left_float),
             "learns_scales": self.learns_scales,
+            "observer": self.observer,
         }
 
     @classmethod
@@ -109,7 +112,16 @@ class PrepareQuantization(Change):
             outputs=tuple(data["outputs"]),
             left_float=dict(data["left_float"]),
             learns_scales=bool(data["learns_scales"]),
+            observer=data["observer"],
         )
+
+    def _attach(self, module: nn.Module, name: str, device: torch.device) -> None:
+        quantizer = ActivationFakeQuantizer(self.observer).to(device)
+        module.add_module(name, quantizer.train(module.training))
+        if name == INPUT:
+            module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+        else:
+            module.register_forward_hook(_quantize_output)
 
     def _quantize_parameters(
         self,
@@ -176,14 +188,6 @@ def share_out_terms(network: nn.Module) -> None:
             if isinstance(rounding, ChosenTerms):
                 choosing[name] = (rounding, parametrized(originals)[1])
     assign_terms(choosing)
-
-
-def _attach(module: nn.Module, name: str, device: torch.device) -> None:
-    module.add_module(name, ActivationFakeQuantizer().to(device).train(module.training))
-    if name == INPUT:
-        module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
-    else:
-        module.register_forward_hook(_quantize_output)
 
 
 def _quantize_input(
