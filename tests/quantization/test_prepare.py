@@ -16,6 +16,7 @@ from lightning_cost.network.lineage import (
 )
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from tests.quantization.networks import NETWORKS, SCHEMES, Functional, PlainConv, prepared, trained
 
 
@@ -143,7 +144,7 @@ def test_keyword_arguments():
 
 def test_exclude_takes_everything_within():
     network, x = trained("in_place")
-    change = plan_quantization(network, x, exclude=["0", "3.conv2"])
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["0", "3.conv2"]))
     assert set(change.sources) == {"2.conv1", "2.conv2", "3.conv1", "5"}
     assert ("0.0", "0.1") not in change.folded
     assert change.left_float == {"0.0": "excluded", "3.conv2": "excluded"}
@@ -191,15 +192,17 @@ def test_planning_leaves_the_network_as_it_was():
 
 def test_unknown_exclude():
     network, x = trained("functional")
+    rules = QuantizationRules(exclude=["frist"])
     with pytest.raises(ValueError, match=r"exclude must name modules .* got 'frist'; .* 'first'"):
-        plan_quantization(network, x, exclude=["frist"])
+        plan_quantization(network, x, rules=rules)
 
 
 def test_nothing_to_quantise():
     with pytest.raises(ValueError, match=r"network must have .* got none \(no weights\)"):
         plan_quantization(nn.ReLU(), torch.randn(1, 2))
+    network, rules = nn.Sequential(nn.Linear(2, 2)), QuantizationRules(exclude=["0"])
     with pytest.raises(ValueError, match=r"got none \(0: excluded\); exclude less"):
-        plan_quantization(nn.Sequential(nn.Linear(2, 2)), torch.randn(1, 2), exclude=["0"])
+        plan_quantization(network, torch.randn(1, 2), rules=rules)
 
 
 def test_prepared_twice():
