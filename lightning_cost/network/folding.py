@@ -83,8 +83,15 @@ def fold_batch_norms(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> li
     for layer_name, norm_name in pairs:
         norm = modules[norm_name]
         swaps += _fold(modules[layer_name], norm)
-        _replace(network, norm, nn.Identity().train(norm.training))
+        become_identity(norm)
     return swaps
+
+
+def become_identity(norm: nn.Module) -> None:
+    """Make a batch norm that was folded, in place, pass its input on; hooks on it stay."""
+    norm.__class__ = nn.Identity
+    norm._parameters.clear()
+    norm._buffers.clear()
 
 
 def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
@@ -107,13 +114,6 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
         layer.bias.copy_(bias)
     removed = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
     return swaps + [ParameterSwap(old=parameter, new=None) for parameter in removed]
-
-
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for module in list(network.modules()):
-        for name, child in list(module._modules.items()):
-            if child is old:
-                module._modules[name] = new
 
 
 def _check_pair(modules: dict[str, nn.Module], layer_name: str, norm_name: str) -> None:

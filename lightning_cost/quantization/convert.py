@@ -101,11 +101,29 @@ def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
         roomy = with_room(scale, bias=bias, input_scale=input_scale)
         factor = (scale / roomy).reshape(-1, *[1] * (values.dim() - 1))
         values, scale = (values * factor).round().to(values.dtype), roomy
+    bias_integers = StoredIntegers(*stored) if has_bias else None
+    install_integers(layer, StoredIntegers(values, scale), bias_integers)
+
+
+def install_integers(layer: nn.Module, weight: StoredIntegers, bias: StoredIntegers | None) -> None:
+    """Make a prepared ``layer``, in place, read its weight and bias from stored integers."""
     layer.__class__ = _stored_class(parametrize.type_before_parametrizations(layer))
     del layer.parametrizations
-    layer.stored_weight = StoredIntegers(values, scale).eval()
-    if has_bias:
-        layer.stored_bias = StoredIntegers(*stored).eval()
+    layer.stored_weight = weight.eval()
+    if bias is not None:
+        layer.stored_bias = bias.eval()
+
+
+def stored_layers(
+    network: nn.Module,
+) -> dict[str, tuple[StoredIntegers, StoredIntegers | None]]:
+    """The stored weight and bias of each layer of ``network`` that has them, by its name."""
+    found = {}
+    for name, module in network.named_modules():
+        weight, bias = module._modules.get("stored_weight"), module._modules.get("stored_bias")
+        if isinstance(weight, StoredIntegers):
+            found[name] = (weight, bias if isinstance(bias, StoredIntegers) else None)
+    return found
 
 
 def _stored_class(base: type[nn.Module]) -> type[nn.Module]:

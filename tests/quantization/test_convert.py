@@ -78,6 +78,19 @@ def test_excluded_batch_norm_is_folded_when_deployed():
     assert isinstance(converted[0][0].weight, nn.Parameter)
 
 
+def test_result_of_a_folded_batch_norm_stays_quantised():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
+    x = torch.randn(4, 1, 8, 8)
+    apply_change(network, plan_quantization(network, x, exclude=["0"]))
+    network.train()(x)
+    expected = network.eval()(x)
+    converted = deployed_copy(network, x)
+    assert isinstance(converted[1], nn.Identity)
+    assert len(converted[1](torch.linspace(-1, 1, 999)).unique()) < 256
+    assert (converted(x) - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
 def test_vanishing_filter_with_a_bias():
     network, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(8, 3)
     with torch.no_grad():
