@@ -10,7 +10,7 @@ from typing import Any
 
 _MAGIC = b"LCPACKED"
 _VERSION = 1
-_LARGEST_HEADER = 2**26
+_LARGEST_HEADER = 2**24
 # magic, version, bytes of the header as stored and as written out, bytes of the body
 _FRONT = struct.Struct("<8sBIIQ")
 _DIGEST_BYTES = 16

@@ -12,6 +12,7 @@ from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.quantization.convert import QuantizeDequantize, StoredIntegers, stored_layers
 from lightning_cost.quantization.packing import scales
 from lightning_cost.quantization.packing.codecs import Values, smallest_codec
+from lightning_cost.quantization.packing.positions import with_masks
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -68,7 +69,7 @@ class Contents:
         """What has to be known to read :meth:`parts`, as JSON-compatible data."""
         first = self._first_names()
         return {
-            "lineages": self.lineages,
+            "lineages": with_masks(self.lineages),
             "grids": list(self.grids),
             "layers": [[name, *self._form(*pair)] for name, pair in self.layers.items()],
             "tensors": [

@@ -18,6 +18,7 @@ from lightning_cost.quantization.convert import (
 from lightning_cost.quantization.packing import scales
 from lightning_cost.quantization.packing.codecs import CODECS
 from lightning_cost.quantization.packing.contents import DTYPES, plain_state
+from lightning_cost.quantization.packing.positions import without_masks
 
 
 class MismatchError(Exception):
@@ -56,7 +57,7 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
         ValueError: If header and body do not belong together.
     """
     modules = dict(network.named_modules())
-    for name, records in header["lineages"].items():
+    for name, records in without_masks(header["lineages"]).items():
         if name not in modules:
             raise MismatchError(f"no module {name!r}")
         try:
