@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.quantization.bias import quantize_bias
 from lightning_cost.quantization.schemes import Scheme
 
@@ -19,16 +20,18 @@ class WeightFakeQuantizer(nn.Module):
     A parametrization, for ``torch.nn.utils.parametrize.register_parametrization``.
     """
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme, layout: FilterLayout | None = None) -> None:
         super().__init__()
         self.scheme = scheme
+        self.layout = layout or FilterLayout()
 
     @override
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight [filters, ...] rounded, in its own dtype."""
-        values, scale = self.scheme.quantize_weight(weight)
-        rounded = values * scale.reshape(-1, *[1] * (weight.dim() - 1))
-        passed: Tensor = _StraightThrough.apply(weight, rounded.to(weight.dtype))  # type: ignore[no-untyped-call]
+        """The weight, as its layer holds it, rounded, in its own dtype."""
+        values, scale = self.scheme.quantize_weight(self.layout.filters_first(weight))
+        rounded = values * scale.reshape(-1, *[1] * (values.dim() - 1))
+        held = self.layout.as_held(rounded).to(weight.dtype)
+        passed: Tensor = _StraightThrough.apply(weight, held)  # type: ignore[no-untyped-call]
         return passed
 
     @override
@@ -122,11 +125,11 @@ class ActivationFakeQuantizer(nn.Module):
 
 
 def quantize_parametrized(weight: nn.Module) -> tuple[Tensor, Tensor]:
-    """Integers and scales of a weight, from its list of parametrizations."""
+    """Integers [filters, ...] and scales of a weight, from its list of parametrizations."""
     quantizer, original = weight.get_submodule("0"), weight.original
     assert isinstance(quantizer, WeightFakeQuantizer)
     assert isinstance(original, Tensor)
-    return quantizer.scheme.quantize_weight(original)
+    return quantizer.scheme.quantize_weight(quantizer.layout.filters_first(original))
 
 
 def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQuantizer]:

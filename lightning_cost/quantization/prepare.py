@@ -1,5 +1,6 @@
 """Preparing a network for training with quantisation: batch norm folded, fake quantisers on."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,7 +11,9 @@ from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from lightning_cost.cost.forward import Example
+from lightning_cost.network.attention import open_attention
 from lightning_cost.network.dataflow import trace_dataflow
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import fold_batch_norms, pairs_in
 from lightning_cost.network.lineage import Change, ParameterSwap
 from lightning_cost.quantization.convert import convert_in_place
@@ -20,7 +23,7 @@ from lightning_cost.quantization.fake_quantizers import (
     WeightFakeQuantizer,
     activation_fake_quantizers,
 )
-from lightning_cost.quantization.placement import LAYERS, place
+from lightning_cost.quantization.placement import LAYERS, TABLES, attentions, place
 from lightning_cost.quantization.schemes import Scheme, get_scheme, scheme_from_dict
 
 INPUT = "input_fake_quantizer"
@@ -33,9 +36,12 @@ class PrepareQuantization(Change):
 
     Args:
         scheme: The grid of the weights.
+        attentions: Attention modules that are replaced by ones that call linear layers, and whether
+            each is always self-attention.
         folded: Names of each layer and of the batch norm that is folded into it.
         sources: For each layer with a quantised weight, the module that quantises its input: the
             layer itself on the way in, or the one that wrote the input on its way out.
+        tables: Embeddings with a quantised weight.
         outputs: Further modules with a quantised output.
         left_float: Modules with weights that stay in floating point, and why.
     """
@@ -44,19 +50,26 @@ class PrepareQuantization(Change):
     scheme: Scheme
     folded: tuple[tuple[str, str], ...]
     sources: Mapping[str, str]
+    tables: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    attentions: Mapping[str, bool] = field(default_factory=dict)
     left_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> tuple[str, ...]:
         """The layers with a quantised weight."""
-        return tuple(self.sources)
+        return (*self.sources, *self.tables)
 
     @override
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         self._check(network)
         device = next(network.parameters()).device
-        swaps = fold_batch_norms(network, self.folded)
+        swaps = [
+            swap
+            for name, is_self in self.attentions.items()
+            for swap in open_attention(network, name, is_self=is_self)
+        ]
+        swaps += fold_batch_norms(network, self.folded)
         for layer, source in self.sources.items():
             if layer == source:
                 _attach(network.get_submodule(layer), INPUT, device)
@@ -67,11 +80,13 @@ class PrepareQuantization(Change):
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
             self._quantize_parameters(network.get_submodule(layer), quantizer)
+        for table in self.tables:
+            self._quantize_weight(network.get_submodule(table))
         return swaps
 
     def deploy(self, network: nn.Module) -> None:
         """Convert what :meth:`apply` prepared, in place; see ``quantization.convert``."""
-        convert_in_place(network, self.sources)
+        convert_in_place(network, self.sources, self.tables)
 
     @override
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +94,9 @@ class PrepareQuantization(Change):
             "scheme": self.scheme.to_dict(),
             "folded": [list(pair) for pair in self.folded],
             "sources": dict(self.sources),
+            "tables": list(self.tables),
             "outputs": list(self.outputs),
+            "attentions": dict(self.attentions),
             "left_float": dict(self.left_float),
         }
 
@@ -90,17 +107,22 @@ class PrepareQuantization(Change):
             scheme=scheme_from_dict(data["scheme"]),
             folded=tuple((layer, norm) for layer, norm in data["folded"]),
             sources=dict(data["sources"]),
+            tables=tuple(data.get("tables", ())),
             outputs=tuple(data["outputs"]),
+            attentions=dict(data.get("attentions", {})),
             left_float=dict(data["left_float"]),
         )
 
     def _quantize_parameters(self, layer: nn.Module, source: ActivationFakeQuantizer) -> None:
-        quantizer = WeightFakeQuantizer(self.scheme).train(layer.training)
-        parametrize.register_parametrization(layer, "weight", quantizer)
+        self._quantize_weight(layer)
         if layer.bias is not None:
             weight = layer.get_submodule("parametrizations.weight")
             bias_quantizer = BiasFakeQuantizer(weight, source).train(layer.training)
             parametrize.register_parametrization(layer, "bias", bias_quantizer)
+
+    def _quantize_weight(self, layer: nn.Module) -> None:
+        quantizer = WeightFakeQuantizer(self.scheme, FilterLayout.of(layer))
+        parametrize.register_parametrization(layer, "weight", quantizer.train(layer.training))
 
     def _check(self, network: nn.Module) -> None:
         if is_prepared(network):
@@ -109,10 +131,13 @@ class PrepareQuantization(Change):
                 "quantisers; prepare a fresh network"
             )
         modules = dict(network.named_modules())
-        for name in (*self.sources, *self.sources.values(), *self.outputs):
-            if name not in modules or (
-                name in self.sources and not isinstance(modules[name], LAYERS)
-            ):
+        kinds: dict[str, Any] = dict.fromkeys((*self.sources.values(), *self.outputs), nn.Module)
+        kinds |= dict.fromkeys(self.sources, LAYERS) | dict.fromkeys(self.tables, TABLES)
+        kinds |= dict.fromkeys(self.attentions, nn.MultiheadAttention)
+        for name, kind in kinds.items():
+            if any(name.startswith(f"{attention}.") for attention in self.attentions):
+                continue  # a layer that is there once the attention is open
+            if not isinstance(modules.get(name), kind):
                 found = type(modules[name]).__name__ if name in modules else "nothing of that name"
                 raise ValueError(
                     "network must be the one that quantisation was planned for, got "
@@ -151,9 +176,15 @@ def plan_quantization(
             "plan for a fresh network"
         )
     dataflow = trace_dataflow(network, example)
+    opened = attentions(network, dataflow, exclude)
+    if opened:
+        network = copy.deepcopy(network)
+        for name, is_self in opened.items():
+            open_attention(network, name, is_self=is_self)
+        dataflow = trace_dataflow(network, example)
     pairs = pairs_in(dataflow, network)
     placement = place(network, dataflow, dict(pairs), exclude)
-    if not placement.sources:
+    if not placement.sources and not placement.tables:
         listed = "; ".join(f"{name}: {why}" for name, why in placement.left_float.items())
         raise ValueError(
             "network must have a convolution or linear layer to quantise, got none "
@@ -163,7 +194,9 @@ def plan_quantization(
         scheme=get_scheme(scheme),
         folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
         sources=placement.sources,
+        tables=placement.tables,
         outputs=placement.outputs,
+        attentions=opened,
         left_float=placement.left_float,
     )
 
@@ -184,10 +217,15 @@ def _attach(module: nn.Module, name: str, device: torch.device) -> None:
 def _quantize_input(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The first tensor among the arguments is what meets the weight."""
     quantizer = getattr(module, INPUT)
-    if args:
-        return (quantizer(args[0]), *args[1:]), kwargs
-    return args, {name: quantizer(value) for name, value in kwargs.items()}
+    for index, value in enumerate(args):
+        if isinstance(value, Tensor):
+            return (*args[:index], quantizer(value), *args[index + 1 :]), kwargs
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor):
+            return args, {**kwargs, name: quantizer(value)}
+    return args, kwargs
 
 
 def _quantize_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import become_identity
 from lightning_cost.network.lineage import lineage_from_list, replay
 from lightning_cost.quantization.convert import (
@@ -100,8 +101,9 @@ def _layer(network: nn.Module, name: str, shape: list[int]) -> nn.Module:
         raise MismatchError(f"no prepared layer {name!r}")
     found = layer.get_submodule("parametrizations.weight").original
     assert isinstance(found, Tensor)
-    if list(found.shape) != shape:
-        raise MismatchError(f"a weight of {list(found.shape)} in place of {shape} at {name!r}")
+    have = list(FilterLayout.of(layer).filters_first(found).shape)
+    if have != shape:
+        raise MismatchError(f"a weight of {have} in place of {shape} at {name!r}")
     assert isinstance(layer, nn.Module)
     return layer
 
