@@ -299,27 +299,22 @@ def run_level(base: Base, level: float, rows: Rows, settings: argparse.Namespace
     def row_of(network: nn.Module, row: dict[str, Any], steps: int) -> dict[str, Any]:
         return {"seed": base.seed, **row, "steps": steps, **size_columns(network, base)}
 
-    found = {
-        name: rows.get(
-            case, name, lambda name=name: row_of(*run_ours(base, name, level, steps), steps)
-        )
-        for name in OURS
-        if name in settings.methods
-    }
-    for name in settings.methods:
-        if name in OURS:
+    def run(name: str, num_steps: int) -> dict[str, Any]:
+        method = run_ours if name in OURS else run_peer
+        return row_of(*method(base, name, level, num_steps), num_steps)
+
+    # ours first: what it computes with is what the others get too
+    names = sorted(settings.methods, key=lambda name: name != "ours")
+    found = {name: rows.get(case, name, lambda name=name: run(name, steps)) for name in names}
+    if "ours" not in found:
+        return
+    used = found["ours"]["search_flops"] + found["ours"]["recovery_flops"]
+    for name in names:
+        own = found[name]
+        if name == "ours" or own["search_flops"]:
             continue
-        own = rows.get(
-            case, name, lambda name=name: row_of(*run_peer(base, name, level, steps), steps)
-        )
-        if "ours" in found:
-            used = found["ours"]["search_flops"] + found["ours"]["recovery_flops"]
-            more = round(steps * used / own["recovery_flops"])
-            rows.get(
-                case,
-                f"{name}{SAME_COMPUTE}",
-                lambda name=name, more=more: row_of(*run_peer(base, name, level, more), more),
-            )
+        more = round(steps * used / own["recovery_flops"])
+        rows.get(case, f"{name}{SAME_COMPUTE}", lambda name=name, more=more: run(name, more))
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -328,7 +323,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         by_method.setdefault((row["case"], row["method"]), []).append(row)
     lines = [
-        f"{'case':16}{'method':24}{'test accuracy, %':>18}{'in our compute, %':>19}"
+        f"{'case':16}{'method':34}{'test accuracy, %':>18}{'in our compute, %':>19}"
         f"{'MACs':>8}{'params':>9}{'latency':>9}{'FLOPs':>9}"
     ]
     for (case, method), of in by_method.items():
@@ -341,7 +336,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> list[str]:
 
         compute = mean("search_flops") + mean("recovery_flops")
         lines.append(
-            f"{case:16}{method:24}{_accuracy(of):>18}{_accuracy(longer) if longer else '':>19}"
+            f"{case:16}{method:34}{_accuracy(of):>18}{_accuracy(longer) if longer else '':>19}"
             f"{mean('macs_ratio'):>8.1%}{mean('params'):>9.0f}"
             f"{mean('latency_ratio'):>9.1%}{compute / 1e12:>7.1f} T"
         )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.runtime.contract import DEPLOYABLE, get_runtime
 from lightning_cost.runtime.timing import time_calls
 from lightning_cost.zoo.resnet import resnet20

@@ -13,7 +13,8 @@ from results_file import FOLDER, ResultsFile, argument_parser
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import first_samples
-from lightning_cost.pruning.batches import classification_loss, collect_batches
+from lightning_cost.network.loader import collect_batches
+from lightning_cost.pruning.batches import classification_loss
 from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
 from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm

@@ -26,8 +26,9 @@ from results_file import ResultsFile, argument_parser
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
+from lightning_cost.network.loader import collect_batches
 from lightning_cost.network.ranks import Ranks
-from lightning_cost.pruning.batches import SearchData, classification_loss, collect_batches
+from lightning_cost.pruning.batches import SearchData, classification_loss
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.loop import LearnedRanking

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_cost.cost.forward import observing
 from lightning_cost.network.find import find_network
-from lightning_cost.network.loader import apart_from_fit
+from lightning_cost.network.loader import apart_from_fit, collect_batches
 
 
 def capture_example(
@@ -37,6 +37,26 @@ def capture_example(
     inputs = pl_module.transfer_batch_to_device(inputs, pl_module.device, 0)
     captured = _inputs_of(network, pl_module, inputs)
     return inputs if captured is None else captured
+
+
+def capture_batches(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, path: str | None, num_samples: int
+) -> list[Any]:
+    """As :func:`capture_example`, whole training batches of ``num_samples`` or more in all.
+
+    Raises:
+        ValueError: If there is no training data.
+    """
+    _, network = find_network(pl_module, path)
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    inputs = []
+    for batch in collect_batches(apart_from_fit(trainer.train_dataloader), num_samples):
+        given = batch[0] if isinstance(batch, (tuple, list)) else batch
+        given = pl_module.transfer_batch_to_device(given, pl_module.device, 0)
+        captured = _inputs_of(network, pl_module, given)
+        inputs.append(given if captured is None else captured)
+    return inputs
 
 
 def _first_inputs(trainer: pl.Trainer) -> Any:

@@ -36,7 +36,7 @@ class FilterLayout:
         """
         if self.transposed_groups is None:
             return weight
-        return _swapped(weight, self.transposed_groups)
+        return _swapped(weight, self.transposed_groups).contiguous()
 
     def as_held(self, filters: Tensor) -> Tensor:
         """The inverse of :meth:`filters_first`."""

@@ -80,8 +80,7 @@ def fold_batch_norms(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> li
     Identity()
     """
     modules = dict(network.named_modules())
-    for layer_name, norm_name in pairs:
-        _check_pair(modules, layer_name, norm_name)
+    check_pairs(network, pairs)
     swaps: list[ParameterSwap] = []
     for layer_name, norm_name in pairs:
         norm = modules[norm_name]
@@ -95,6 +94,27 @@ def become_identity(norm: nn.Module) -> None:
     norm.__class__ = nn.Identity
     norm._parameters.clear()
     norm._buffers.clear()
+
+
+def check_pairs(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise where ``pairs`` were not found in such a network.
+
+    Raises:
+        ValueError: If a pair names something else than a layer and a batch norm of its width.
+    """
+    modules = dict(network.named_modules())
+    for layer_name, norm_name in pairs:
+        layer, norm = modules.get(layer_name), modules.get(norm_name)
+        if (
+            not isinstance(layer, _LAYERS)
+            or not isinstance(norm, _BatchNorm)
+            or norm.num_features != _num_filters(layer)
+        ):
+            raise ValueError(
+                "pairs must name a layer and a batch norm over its output channels, got "
+                f"{layer_name!r} ({type(layer).__name__}) and {norm_name!r} "
+                f"({type(norm).__name__}); fold the network that the pairs were found in"
+            )
 
 
 def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
@@ -117,20 +137,6 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
         layer.bias.copy_(bias)
     removed = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
     return swaps + [ParameterSwap(old=parameter, new=None) for parameter in removed]
-
-
-def _check_pair(modules: dict[str, nn.Module], layer_name: str, norm_name: str) -> None:
-    layer, norm = modules.get(layer_name), modules.get(norm_name)
-    if (
-        not isinstance(layer, _LAYERS)
-        or not isinstance(norm, _BatchNorm)
-        or norm.num_features != _num_filters(layer)
-    ):
-        raise ValueError(
-            "pairs must name a layer and a batch norm over its output channels, got "
-            f"{layer_name!r} ({type(layer).__name__}) and {norm_name!r} ({type(norm).__name__}); "
-            "fold the network that the pairs were found in"
-        )
 
 
 def _has_foldable_type(layer: nn.Module | None) -> bool:

@@ -1,8 +1,13 @@
 """Looking at training data without disturbing the fit that reads it."""
 
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_cost.network.batch import num_samples_of
 
 
 def apart_from_fit(loader: Any) -> Any:
@@ -21,3 +26,28 @@ def apart_from_fit(loader: Any) -> Any:
     if loader.batch_sampler is None:
         return DataLoader(dataset, batch_size=None, sampler=loader.sampler, collate_fn=collate)
     return DataLoader(dataset, batch_sampler=loader.batch_sampler, collate_fn=collate)
+
+
+def collect_batches(
+    loader: Iterable[Any], num_samples: int, to_device: Callable[[Any], Any] = lambda batch: batch
+) -> list[Any]:
+    """The first batches of ``loader`` that together hold at least ``num_samples`` samples.
+
+    The global random state is left as it was.
+
+    Raises:
+        ValueError: If ``loader`` has no batch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        batches: list[Any] = []
+        held = 0
+        for batch in islice(loader, num_samples):
+            batches.append(to_device(batch))
+            held += num_samples_of(batch)
+            if held >= num_samples:
+                break
+    if not batches:
+        raise ValueError(
+            "the data must hold at least one batch, got none; give a data set that is not empty"
+        )
+    return batches

@@ -42,6 +42,11 @@ class DenseTeacher:
         if self.settings is not None:
             self._network, self._is_ready = frozen(copy.deepcopy(network)), True
 
+    @property
+    def is_teaching(self) -> bool:
+        """Whether it enters the loss of training steps now."""
+        return self._teaching is not None
+
     def start(self, trainer: pl.Trainer, network: nn.Module) -> bool:
         """Teach ``network`` in the training steps from here on; whether anything began."""
         if self.settings is None or self._network is None or not self._is_ready:

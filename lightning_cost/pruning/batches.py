@@ -1,11 +1,9 @@
 """The data that candidates are judged by, and the loss that judges them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from lightning_cost.network.batch import num_samples_of
@@ -57,26 +55,3 @@ def classification_loss(network: nn.Module, batch: Any) -> Tensor:
             f"{type(logits).__name__}; pass loss=a function of (network, batch)"
         )
     return nn.functional.cross_entropy(logits.float(), labels)
-
-
-def collect_batches(
-    loader: Iterable[Any], num_samples: int, to_device: Callable[[Any], Any] = lambda batch: batch
-) -> list[Any]:
-    """The first batches of ``loader`` that together hold at least ``num_samples`` samples.
-
-    The global random state is left as it was.
-
-    Raises:
-        ValueError: If ``loader`` has no batch.
-    """
-    with torch.random.fork_rng(devices=[]):
-        batches: list[Any] = []
-        held = 0
-        for batch in islice(loader, num_samples):
-            batches.append(to_device(batch))
-            held += num_samples_of(batch)
-            if held >= num_samples:
-                break
-    if not batches:
-        raise ValueError("the data to search on must hold at least one batch, got none")
-    return batches

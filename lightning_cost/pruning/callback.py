@@ -25,7 +25,7 @@ from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
-from lightning_cost.network.loader import apart_from_fit
+from lightning_cost.network.loader import apart_from_fit, collect_batches
 from lightning_cost.network.optimizer import require_cuttable
 from lightning_cost.network.participants import (
     LimitsCompute,
@@ -42,12 +42,7 @@ from lightning_cost.network.structural import (
     uninterrupted,
 )
 from lightning_cost.network.teacher import DenseTeacher
-from lightning_cost.pruning.batches import (
-    BatchLoss,
-    SearchData,
-    classification_loss,
-    collect_batches,
-)
+from lightning_cost.pruning.batches import BatchLoss, SearchData, classification_loss
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.objection import objection_to
 from lightning_cost.pruning.planning import Planned, Planner

@@ -1,5 +1,7 @@
 """Quantisation-aware training inside a fit."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -7,9 +9,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from typing_extensions import override
 
+from lightning_cost.monitor.lookup import count_steps_anew
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.network.example import capture_example
+from lightning_cost.network.distillation import Distillation
+from lightning_cost.network.example import capture_batches, capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.lineage import apply_change, lineage_of
@@ -20,58 +24,85 @@ from lightning_cost.network.structural import (
     require_changeable,
     uninterrupted,
 )
+from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
-from lightning_cost.quantization.prepare import PrepareQuantization, plan_quantization
-from lightning_cost.quantization.schemes import Scheme, get_scheme
+from lightning_cost.quantization.observers import require_observer
+from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
+from lightning_cost.quantization.schemes.registry import get_scheme
+from lightning_cost.quantization.schemes.scheme import Scheme
 
 
 class QuantizationAwareTraining(pl.Callback):
     """Trains the network for integer arithmetic during the last epochs of a fit.
 
-    Batch norms are folded, and weights and activations rounded as they will be when deployed;
-    modules stay what they are. Ranges of activations follow the training batches until they are
-    frozen.
+    Weights and activations are rounded as they will be when deployed; modules stay what they are.
+    Ranges are set from training data first, which with ``epochs=0`` is all (post-training
+    quantisation), and then follow the training batches until they are frozen. Batch norms go on
+    normalising until then, and are computed as they will be when folded from then on.
 
     Args:
-        scheme: The grid of the weights, or its name.
+        scheme: The grid of the weights, its name, or a mapping of its name and settings.
         start: Epoch that begins it; ``None``: as soon as every other structural callback of the
-            Trainer is finished, which without one is the first epoch. Better start from a trained
-            network.
+            Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
+            last one is over). Better start from a trained network.
         epochs: Epochs of training with fake quantisers.
-        freeze_after: Share of ``epochs`` after which the ranges are frozen.
+        freeze_after: Share of ``epochs`` after which ranges and batch norms are frozen.
+        calibration_samples: Training samples that the first ranges are set from.
+        overrides: Schemes of single layers by name or pattern.
         exclude: Modules that stay in floating point, all within them included.
+        observer: How the ranges of activations are found, one of ``OBSERVERS``.
+        learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
+        distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
-        ValueError: If an argument is out of range, or the scheme unknown.
+        ValueError: If an argument is out of range, or a name unknown.
     """
 
     def __init__(
         self,
-        scheme: Scheme | str = "int8",
+        scheme: Scheme | str | Mapping[str, Any] = "int8",
         start: int | None = None,
         *,
         epochs: int = 2,
         freeze_after: float = 0.5,
+        calibration_samples: int = 512,
+        overrides: Mapping[str, Scheme | str | Mapping[str, Any]] | None = None,
         exclude: list[str] | None = None,
+        observer: str = "moving_average",
+        learns_scales: bool = False,
+        distillation: Distillation | None = None,
         network: str | None = None,
     ) -> None:
         if start is not None and start < 0:
             raise ValueError(f"start must be >= 0, got {start}; leave it out to start by itself")
-        if epochs < 1:
-            raise ValueError(f"epochs must be >= 1, got {epochs}; one epoch is the least")
+        if epochs < 0:
+            raise ValueError(f"epochs must be >= 0, got {epochs}; 0 calibrates without training")
         if not 0 <= freeze_after <= 1:
             raise ValueError(f"freeze_after must be in [0, 1], got {freeze_after}; 0.5 is usual")
+        if calibration_samples < 1:
+            raise ValueError(
+                f"calibration_samples must be >= 1, got {calibration_samples}; 512 is usual"
+            )
         self.scheme = get_scheme(scheme)
         self.start = start
         self.epochs = epochs
         self.freeze_after = freeze_after
+        self.calibration_samples = calibration_samples
+        self.overrides = {pattern: get_scheme(each) for pattern, each in (overrides or {}).items()}
         self.exclude = list(exclude or [])
+        self.observer = require_observer(observer)
+        self.learns_scales = learns_scales
+        self.distillation = distillation
         self.network = network
+        self.calibrated: dict[str, Any] | None = None
+        """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
         self._is_begun = False
         self._is_frozen = False
         self._num_epochs_done = 0
+        self._teacher = DenseTeacher(distillation)
 
     @property
     def phase(self) -> str | None:
@@ -81,42 +112,51 @@ class QuantizationAwareTraining(pl.Callback):
     @property
     def is_finished(self) -> bool:
         """Whether its epochs are over."""
-        return self._num_epochs_done >= self.epochs
+        return self._is_begun and self._num_epochs_done >= self.epochs
 
     def preview(self, network: nn.Module, example: Any) -> nn.Module:
         """``network`` quantised, with the ranges that ``example`` alone shows."""
         if not any(isinstance(change, PrepareQuantization) for change in lineage_of(network)):
-            apply_change(
-                network,
-                plan_quantization(network, example, self.scheme, exclude=self.exclude),
-            )
+            apply_change(network, self._plan(network, example))
             calibrate(network, [example])
         return deployed_copy(network, example)
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        path, _ = find_network(pl_module, self.network)
+        path, network = find_network(pl_module, self.network)
         install_replay(pl_module, path)
         if stage == "fit":
             require_changeable(trainer)
+            self._teacher.setup(pl_module, network)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _, network = find_network(pl_module, self.network)
+        self._learn_if_dense(network)
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._is_begun and self._is_due(trainer):
+        if self.is_finished:
+            self._stop_teaching(trainer)
+        elif not self._is_begun and self._is_due(trainer, trainer.current_epoch):
             self._begin(trainer, pl_module)
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if not self._is_begun or self._is_frozen:
+        if self.phase is None:
             return
+        _, network = find_network(pl_module, self.network)
+        # not earlier: another callback may have taught until this epoch began
+        if not self._teacher.is_teaching and self._teacher.start(trainer, network):
+            count_steps_anew(callbacks_of(trainer))
+        if self._is_frozen:
+            return
+        share_out_terms(network)
         epochs_done = self._num_epochs_done + batch_idx / trainer.num_training_batches
         if epochs_done >= self.freeze_after * self.epochs:
-            _, network = find_network(pl_module, self.network)
-            for each in (network, *averaged_copies(trainer, network)):
-                freeze_observers(each)
-            self._is_frozen = True
+            self._freeze(trainer, network)
 
     @override
     def on_train_batch_end(
@@ -133,7 +173,17 @@ class QuantizationAwareTraining(pl.Callback):
             self._num_epochs_done += 1
 
     @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _, network = find_network(pl_module, self.network)
+        self._learn_if_dense(network)
+        # without epochs of its own there may be no next epoch to begin in
+        is_due = self.epochs == 0 and self._is_due(trainer, trainer.current_epoch + 1)
+        if is_due and not self._is_begun:
+            self._begin(trainer, pl_module)
+
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_teaching(trainer)
         if not self.is_finished:
             rank_zero_info(
                 f"quantisation-aware training is not finished: {self._num_epochs_done} of "
@@ -141,8 +191,16 @@ class QuantizationAwareTraining(pl.Callback):
             )
 
     @override
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._stop_teaching(trainer)
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {
+            "calibrated": self.calibrated,
+            "teacher": None if self.is_finished else self._teacher.state_dict(),
             "is_begun": self._is_begun,
             "is_frozen": self._is_frozen,
             "num_epochs_done": self._num_epochs_done,
@@ -150,29 +208,65 @@ class QuantizationAwareTraining(pl.Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.calibrated = state_dict["calibrated"]
+        self._teacher.load_state_dict(state_dict["teacher"])
         self._is_begun = state_dict["is_begun"]
         self._is_frozen = state_dict["is_frozen"]
         self._num_epochs_done = state_dict["num_epochs_done"]
 
-    def _is_due(self, trainer: pl.Trainer) -> bool:
+    def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
         if self.start is not None:
-            return trainer.current_epoch >= self.start
-        others = [callback for callback in callbacks_of(trainer) if callback is not self]
-        return all(c.is_finished for c in others if isinstance(c, StructuralCallback))
+            return epoch >= self.start
+        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
+        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
+        if self.epochs == 0 and not others:
+            return epoch == trainer.max_epochs
+        return all(callback.is_finished for callback in others)
+
+    def _plan(self, network: nn.Module, example: Any) -> PrepareQuantization:
+        return plan_quantization(
+            network,
+            example,
+            self.scheme,
+            overrides=self.overrides,
+            exclude=self.exclude,
+            learns_scales=self.learns_scales,
+            observer=self.observer,
+        )
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, network = find_network(pl_module, self.network)
-        example = capture_example(trainer, pl_module, self.network)
-        change = plan_quantization(network, example, self.scheme, exclude=self.exclude)
+        change = self._plan(network, capture_example(trainer, pl_module, self.network))
+        batches = capture_batches(trainer, pl_module, self.network, self.calibration_samples)
         with uninterrupted():
             apply_during_fit(trainer, network, change)
-            # a range to begin with; the training batches take over from the first step on
             for each in (network, *averaged_copies(trainer, network)):
-                calibrate(each, [example])
+                calibrate(each, batches)
+            self.calibrated = {
+                name: value.detach().cpu().clone() for name, value in network.state_dict().items()
+            }
             self._is_begun = True
+            if self.epochs == 0:
+                self._freeze(trainer, network)
+        schemes = Counter(scheme.name for scheme in change.schemes.values())
         rank_zero_info(
-            f"quantisation ({self.scheme.name}): {len(change.sources)} layers, "
-            f"{len(change.folded)} batch norms folded"
+            f"quantisation ({', '.join(f'{count} {name}' for name, count in schemes.items())}): "
+            f"{len(change.sources)} layers, {len(change.folded)} batch norms folded"
         )
         for name, reason in change.left_float.items():
             rank_zero_info(f"quantisation leaves {path}.{name} in floating point: {reason}")
+
+    def _freeze(self, trainer: pl.Trainer, network: nn.Module) -> None:
+        for each in (network, *averaged_copies(trainer, network)):
+            freeze_observers(each)
+        self._is_frozen = True
+
+    def _learn_if_dense(self, network: nn.Module) -> None:
+        if not lineage_of(network):
+            self._teacher.learn(network)
+
+    def _stop_teaching(self, trainer: pl.Trainer) -> None:
+        if self._teacher.stop():
+            count_steps_anew(callbacks_of(trainer))
+        if self.is_finished:
+            self._teacher.forget()

@@ -11,13 +11,15 @@ from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from lightning_cost.network.filters import FilterLayout
+from lightning_cost.network.folding import become_identity
 from lightning_cost.quantization.bias import quantize_bias, with_room
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
     activation_fake_quantizers,
-    quantize_parametrized,
 )
 from lightning_cost.quantization.operators import dequantize_filters, quantize_dequantize
+from lightning_cost.quantization.schemes.filters import per_filter
+from lightning_cost.quantization.weights import parametrized
 
 
 class QuantizeDequantize(nn.Module):
@@ -71,9 +73,9 @@ def convert_in_place(
     """Turn fake quantisers into integers and quantise/dequantise operators.
 
     Weights are stored as int8 and biases as int32, with one scale for each filter, and compute in
-    floating point what the fake quantisers do in evaluation mode. The two numbers of each
-    activation's grid are not tensors, and so not part of the network's size. A network that is
-    converted already stays as it is.
+    floating point what the fake quantisers do in evaluation mode. Batch norms that were made
+    foldable are folded. The two numbers of each activation's grid are not tensors, and so not part
+    of the network's size. A network that is converted already stays as it is.
 
     Args:
         network: Prepared and calibrated.
@@ -96,8 +98,9 @@ def convert_in_place(
     for name in tables:
         table = network.get_submodule(name)
         if parametrize.is_parametrized(table, "weight"):
-            rows = quantize_parametrized(table.get_submodule("parametrizations.weight"))
-            install_integers(table, StoredIntegers(*rows), None)
+            rounding, rows = parametrized(table.get_submodule("parametrizations.weight"))
+            _, values, scales = rounding.eval().round(rows)
+            install_integers(table, StoredIntegers(values, scales), None)
     for name, quantizer in quantizers.items():
         scale, zero_point = quantizer.grid()
         operator = QuantizeDequantize(scale=float(scale), zero_point=int(zero_point))
@@ -105,17 +108,22 @@ def convert_in_place(
 
 
 def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
-    values, scale = quantize_parametrized(layer.get_submodule("parametrizations.weight"))
+    quantizer, weight = parametrized(layer.get_submodule("parametrizations.weight"))
+    _, values, scale = quantizer.eval().round(weight)
     has_bias = parametrize.is_parametrized(layer, "bias")
     if has_bias:
         bias = layer.get_submodule("parametrizations.bias").original
         assert isinstance(bias, Tensor)
+        if quantizer.norm is not None:
+            bias = quantizer.norm.shift(bias)
         stored = quantize_bias(bias, weight_scale=scale, input_scale=input_scale)
         roomy = with_room(scale, bias=bias, input_scale=input_scale)
-        factor = (scale / roomy).reshape(-1, *[1] * (values.dim() - 1))
+        factor = per_filter(scale / roomy, values)
         values, scale = (values * factor).round().to(values.dtype), roomy
     bias_integers = StoredIntegers(*stored) if has_bias else None
     install_integers(layer, StoredIntegers(values, scale), bias_integers)
+    if quantizer.norm is not None:
+        become_identity(quantizer.norm)
 
 
 def install_integers(layer: nn.Module, weight: StoredIntegers, bias: StoredIntegers | None) -> None:

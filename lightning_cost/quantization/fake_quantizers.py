@@ -1,4 +1,4 @@
-"""Modules that round to a quantised grid in floating point, so that a network can train for it."""
+"""Activations rounded in floating point, so that a network can train for integers."""
 
 from typing import Any
 
@@ -6,71 +6,29 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_cost.network.filters import FilterLayout
-from lightning_cost.quantization.bias import quantize_bias
-from lightning_cost.quantization.schemes import Scheme
+from lightning_cost.quantization.norms import FoldableNorm
+from lightning_cost.quantization.observers import affine_grid, range_of, require_observer
 
 NUM_LEVELS = 256
 _AVERAGING = 0.01
 
 
-class WeightFakeQuantizer(nn.Module):
-    """Puts a weight on the grid of a scheme; the gradient passes as if it had not.
-
-    A parametrization, for ``torch.nn.utils.parametrize.register_parametrization``.
-    """
-
-    def __init__(self, scheme: Scheme, layout: FilterLayout | None = None) -> None:
-        super().__init__()
-        self.scheme = scheme
-        self.layout = layout or FilterLayout()
-
-    @override
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight, as its layer holds it, rounded, in its own dtype."""
-        values, scale = self.scheme.quantize_weight(self.layout.filters_first(weight))
-        rounded = values * scale.reshape(-1, *[1] * (values.dim() - 1))
-        held = self.layout.as_held(rounded).to(weight.dtype)
-        passed: Tensor = _StraightThrough.apply(weight, held)  # type: ignore[no-untyped-call]
-        return passed
-
-    @override
-    def extra_repr(self) -> str:
-        return repr(self.scheme)
-
-
-class BiasFakeQuantizer(nn.Module):
-    """Puts a bias on the grid in which an integer layer adds it; the gradient passes.
-
-    A parametrization of the bias. The grid follows from those of the layer's weight and input,
-    which other modules own.
-    """
-
-    def __init__(self, weight: nn.Module, source: "ActivationFakeQuantizer") -> None:
-        super().__init__()
-        # in a tuple, so that they do not become children of this module too
-        self._owners = (weight, source)
-
-    @override
-    def forward(self, bias: Tensor) -> Tensor:
-        """The bias [filters] rounded, in its own dtype."""
-        weight, source = self._owners
-        if source.is_calibrating or not source.num_observed:
-            return bias
-        _, weight_scale = quantize_parametrized(weight)
-        values, scale = quantize_bias(bias, weight_scale=weight_scale, input_scale=source.grid()[0])
-        rounded = (values * scale).to(bias.dtype)
-        passed: Tensor = _StraightThrough.apply(bias, rounded)  # type: ignore[no-untyped-call]
-        return passed
-
-
 class ActivationFakeQuantizer(nn.Module):
-    """Puts activations on an affine grid of 256 levels between the extremes that it has observed.
+    """Puts activations on an affine grid of 256 levels in the range that it has observed.
 
-    It observes in training mode while ``observer_enabled``: the mean of each batch's extremes at
-    first, a moving average with weight 0.01 after 100 batches. Before the first observation values
+    It observes in training mode while ``observer_enabled``. Before the first observation values
     pass unchanged. Inside the grid the gradient passes, outside it is zero. All its state is in
-    buffers, so that a checkpoint carries it.
+    buffers, and in a parameter where the range is learned, so that a checkpoint carries it.
+
+    Args:
+        observer: How the range is found, see ``OBSERVERS``. A learned one is observed while
+            calibrating alone; then a factor on it is trained.
+
+    Raises:
+        ValueError: If there is no such observer.
+
+    Reference:
+        For the gradient of the factor: Esser et al., "Learned Step Size Quantization", ICLR 2020.
     """
 
     min_value: Tensor
@@ -78,58 +36,65 @@ class ActivationFakeQuantizer(nn.Module):
     num_observed: Tensor
     observer_enabled: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, observer: str = "moving_average") -> None:
         super().__init__()
+        self.observer = require_observer(observer)
         self.register_buffer("min_value", torch.tensor(0.0))
         self.register_buffer("max_value", torch.tensor(0.0))
         self.register_buffer("num_observed", torch.tensor(0))
         self.register_buffer("observer_enabled", torch.tensor(1, dtype=torch.uint8))
+        self.factor = nn.Parameter(torch.tensor(1.0)) if observer == "learned" else None
         self.is_calibrating = False
 
     @override
     def forward(self, x: Tensor) -> Tensor:
         """``x`` rounded to the grid, or ``x`` itself while it is being calibrated."""
-        if self.is_calibrating or (self.training and self.observer_enabled):
+        follows = self.training and self.factor is None and bool(self.observer_enabled)
+        if self.is_calibrating or follows:
             self.observe(x)
         if self.is_calibrating or not self.num_observed:
             return x
         scale, zero_point = self.grid()
-        rounded = torch.fake_quantize_per_tensor_affine(
-            x.float(), scale, zero_point, 0, NUM_LEVELS - 1
-        )
+        if self.factor is None:
+            rounded = torch.fake_quantize_per_tensor_affine(
+                x.float(), scale, zero_point, 0, NUM_LEVELS - 1
+            )
+        else:
+            rounded = _LearnedRange.apply(x.float(), self.factor, scale, zero_point)  # type: ignore[no-untyped-call]
         return rounded.to(x.dtype)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Widen or narrow the range, in place, towards the extremes of ``x``."""
+        """Widen or narrow the range, in place, towards that of ``x``."""
         if x.numel() == 0:
             return
+        low, high = range_of(x, self.observer, num_levels=NUM_LEVELS)
         self.num_observed += 1
+        if self.observer == "min_max" and self.num_observed > 1:
+            # minimum and maximum as torch takes them: of NaN and anything, NaN
+            self.min_value.copy_(torch.minimum(self.min_value, low))
+            self.max_value.copy_(torch.maximum(self.max_value, high))
+            return
         share = (1.0 / self.num_observed).clamp_min(_AVERAGING)
-        for average, extreme in zip(
-            (self.min_value, self.max_value), torch.aminmax(x.detach().float()), strict=True
-        ):
+        for average, extreme in ((self.min_value, low), (self.max_value, high)):
             average += share * (extreme - average)
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale (float32) and zero point (int32); 0.0 is always on the grid."""
-        low, high = self.min_value.clamp_max(0.0), self.max_value.clamp_min(0.0)
-        scale = ((high - low) / (NUM_LEVELS - 1)).clamp_min(torch.finfo(torch.float32).eps)
-        zero_point = (-low / scale).round().clamp(0, NUM_LEVELS - 1)
-        return scale, zero_point.to(torch.int32)
+        scale, zero_point = affine_grid(self.min_value, self.max_value, num_levels=NUM_LEVELS)
+        if self.factor is not None:
+            tiny = torch.finfo(torch.float32).eps
+            scale = (scale * self.factor.detach().abs()).clamp_min(tiny)
+        return scale, zero_point
+
+    @override
+    def extra_repr(self) -> str:
+        return self.observer
 
     def reset(self) -> None:
         """Forget every observation."""
         for buffer in (self.min_value, self.max_value, self.num_observed):
             buffer.zero_()
-
-
-def quantize_parametrized(weight: nn.Module) -> tuple[Tensor, Tensor]:
-    """Integers [filters, ...] and scales of a weight, from its list of parametrizations."""
-    quantizer, original = weight.get_submodule("0"), weight.original
-    assert isinstance(quantizer, WeightFakeQuantizer)
-    assert isinstance(original, Tensor)
-    return quantizer.scheme.quantize_weight(quantizer.layout.filters_first(original))
 
 
 def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQuantizer]:
@@ -142,18 +107,29 @@ def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQu
 
 
 def freeze_observers(network: nn.Module) -> None:
-    """Keep the ranges of all activations as they are from now on."""
+    """Keep ranges of activations and statistics of batch norms as they are from now on."""
     for quantizer in activation_fake_quantizers(network).values():
         quantizer.observer_enabled.zero_()
+    for module in network.modules():
+        if isinstance(module, FoldableNorm):
+            module.freeze()
 
 
-class _StraightThrough(torch.autograd.Function):
-    """The second argument forward, the identity on the first backward."""
+class _LearnedRange(torch.autograd.Function):
+    """Rounds forward; backward as it would for the values inside, and LSQ's for the factor."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, rounded: Tensor) -> Tensor:
-        return rounded
+    def forward(ctx: Any, x: Tensor, factor: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        ctx.save_for_backward(x, factor, scale, zero_point)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, NUM_LEVELS - 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, factor, scale, zero_point = ctx.saved_tensors
+        steps = x / scale
+        low, high = -zero_point, NUM_LEVELS - 1 - zero_point
+        rounded = steps.round()
+        is_inside = (rounded >= low) & (rounded <= high)
+        slope = rounded.clamp(low, high) - torch.where(is_inside, steps, 0)
+        to_scale = (gradient * slope).sum() / (x.numel() * (NUM_LEVELS - 1)) ** 0.5
+        return gradient * is_inside, to_scale * scale / factor, None, None

@@ -1,7 +1,6 @@
-"""Preparing a network for training with quantisation: batch norm folded, fake quantisers on."""
+"""Preparing a network for quantisation: fake quantisers attached, batch norms ready to fold."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,21 +9,28 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
-from lightning_cost.cost.forward import Example
 from lightning_cost.network.attention import open_attention
-from lightning_cost.network.dataflow import trace_dataflow
 from lightning_cost.network.filters import FilterLayout
-from lightning_cost.network.folding import fold_batch_norms, pairs_in
+from lightning_cost.network.folding import check_pairs
 from lightning_cost.network.lineage import Change, ParameterSwap
 from lightning_cost.quantization.convert import convert_in_place
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
-    BiasFakeQuantizer,
-    WeightFakeQuantizer,
     activation_fake_quantizers,
 )
-from lightning_cost.quantization.placement import LAYERS, TABLES, attentions, place
-from lightning_cost.quantization.schemes import Scheme, get_scheme, scheme_from_dict
+from lightning_cost.quantization.norms import FoldableNorm, make_foldable
+from lightning_cost.quantization.placement import LAYERS, TABLES
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.registry import scheme_from_dict
+from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.terms import ChosenTerms, assign_terms
+from lightning_cost.quantization.weights import (
+    BiasFakeQuantizer,
+    FittedScale,
+    LearnedScale,
+    WeightFakeQuantizer,
+    parametrized,
+)
 
 INPUT = "input_fake_quantizer"
 OUTPUT = "output_fake_quantizer"
@@ -32,10 +38,10 @@ OUTPUT = "output_fake_quantizer"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareQuantization(Change):
-    """Fold batch norms and attach fake quantisers; modules stay what they are.
+    """Attach fake quantisers and make batch norms foldable; modules stay what they are.
 
     Args:
-        scheme: The grid of the weights.
+        schemes: The grid of each quantised layer's weight.
         attentions: Attention modules that are replaced by ones that call linear layers, and whether
             each is always self-attention.
         folded: Names of each layer and of the batch norm that is folded into it.
@@ -44,16 +50,20 @@ class PrepareQuantization(Change):
         tables: Embeddings with a quantised weight.
         outputs: Further modules with a quantised output.
         left_float: Modules with weights that stay in floating point, and why.
+        learns_scales: Whether the scales of weights are trained, instead of following the weights.
+        observer: How the ranges of activations are found, one of ``OBSERVERS``.
     """
 
     kind: ClassVar[str] = "prepare_quantization"
-    scheme: Scheme
+    schemes: Mapping[str, Scheme]
     folded: tuple[tuple[str, str], ...]
     sources: Mapping[str, str]
     tables: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     attentions: Mapping[str, bool] = field(default_factory=dict)
     left_float: Mapping[str, str] = field(default_factory=dict)
+    learns_scales: bool = False
+    observer: str = "moving_average"
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -64,25 +74,32 @@ class PrepareQuantization(Change):
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         self._check(network)
         device = next(network.parameters()).device
+        before = set(network.parameters())
         swaps = [
             swap
             for name, is_self in self.attentions.items()
             for swap in open_attention(network, name, is_self=is_self)
+            if swap.old is not None
         ]
-        swaps += fold_batch_norms(network, self.folded)
+        norms = {layer: make_foldable(network.get_submodule(norm)) for layer, norm in self.folded}
         for layer, source in self.sources.items():
             if layer == source:
-                _attach(network.get_submodule(layer), INPUT, device)
+                self._attach(network.get_submodule(layer), INPUT, device)
         writers = [source for layer, source in self.sources.items() if source != layer]
         for writer in dict.fromkeys([*writers, *self.outputs]):
-            _attach(network.get_submodule(writer), OUTPUT, device)
+            self._attach(network.get_submodule(writer), OUTPUT, device)
         for layer, source in self.sources.items():
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
-            self._quantize_parameters(network.get_submodule(layer), quantizer)
+            self._quantize_parameters(network, layer, quantizer, norms.get(layer))
         for table in self.tables:
-            self._quantize_weight(network.get_submodule(table))
-        return swaps
+            self._quantize_weight(network.get_submodule(table), self.schemes[table], None)
+        share_out_terms(network)
+        return swaps + [
+            ParameterSwap(old=None, new=parameter)
+            for parameter in network.parameters()
+            if parameter not in before
+        ]
 
     def deploy(self, network: nn.Module) -> None:
         """Convert what :meth:`apply` prepared, in place; see ``quantization.convert``."""
@@ -91,38 +108,75 @@ class PrepareQuantization(Change):
     @override
     def to_dict(self) -> dict[str, Any]:
         return {
-            "scheme": self.scheme.to_dict(),
+            "schemes": {layer: scheme.to_dict() for layer, scheme in self.schemes.items()},
             "folded": [list(pair) for pair in self.folded],
             "sources": dict(self.sources),
             "tables": list(self.tables),
             "outputs": list(self.outputs),
             "attentions": dict(self.attentions),
             "left_float": dict(self.left_float),
+            "learns_scales": self.learns_scales,
+            "observer": self.observer,
         }
 
     @classmethod
     @override
     def from_dict(cls, data: Mapping[str, Any]) -> "PrepareQuantization":
         return cls(
-            scheme=scheme_from_dict(data["scheme"]),
+            schemes={layer: scheme_from_dict(each) for layer, each in data["schemes"].items()},
             folded=tuple((layer, norm) for layer, norm in data["folded"]),
             sources=dict(data["sources"]),
-            tables=tuple(data.get("tables", ())),
+            tables=tuple(data["tables"]),
             outputs=tuple(data["outputs"]),
-            attentions=dict(data.get("attentions", {})),
+            attentions=dict(data["attentions"]),
             left_float=dict(data["left_float"]),
+            learns_scales=bool(data["learns_scales"]),
+            observer=data["observer"],
         )
 
-    def _quantize_parameters(self, layer: nn.Module, source: ActivationFakeQuantizer) -> None:
-        self._quantize_weight(layer)
-        if layer.bias is not None:
-            weight = layer.get_submodule("parametrizations.weight")
-            bias_quantizer = BiasFakeQuantizer(weight, source).train(layer.training)
+    def _attach(self, module: nn.Module, name: str, device: torch.device) -> None:
+        quantizer = ActivationFakeQuantizer(self.observer).to(device)
+        module.add_module(name, quantizer.train(module.training))
+        if name == INPUT:
+            module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+        else:
+            module.register_forward_hook(_quantize_output)
+
+    def _quantize_parameters(
+        self,
+        network: nn.Module,
+        name: str,
+        source: ActivationFakeQuantizer,
+        norm: FoldableNorm | None,
+    ) -> None:
+        layer = network.get_submodule(name)
+        weight = self._quantize_weight(layer, self.schemes[name], norm)
+        if norm is not None and getattr(layer, "bias", None) is None:
+            # what the folded norm adds needs a place
+            del layer.bias
+            layer.register_buffer("bias", torch.zeros(len(weight), device=weight.device))
+        if getattr(layer, "bias", None) is not None:
+            originals = layer.get_submodule("parametrizations.weight")
+            bias_quantizer = BiasFakeQuantizer(originals, source).train(layer.training)
             parametrize.register_parametrization(layer, "bias", bias_quantizer)
 
-    def _quantize_weight(self, layer: nn.Module) -> None:
-        quantizer = WeightFakeQuantizer(self.scheme, FilterLayout.of(layer))
-        parametrize.register_parametrization(layer, "weight", quantizer.train(layer.training))
+    def _quantize_weight(
+        self, layer: nn.Module, scheme: Scheme, norm: FoldableNorm | None
+    ) -> Tensor:
+        """Attach the quantiser of the weight, and return the weight [filters, ...]."""
+        layout, held = FilterLayout.of(layer), layer.weight
+        assert isinstance(held, Tensor)
+        weight = layout.filters_first(held)
+        rounding: nn.Module
+        if isinstance(scheme, FLightNN):
+            rounding = ChosenTerms(scheme, weight)
+        elif self.learns_scales:
+            rounding = LearnedScale(scheme, weight)
+        else:
+            rounding = FittedScale(scheme, weight)
+        quantizer = WeightFakeQuantizer(rounding, norm, layout).train(layer.training)
+        parametrize.register_parametrization(layer, "weight", quantizer)
+        return weight
 
     def _check(self, network: nn.Module) -> None:
         if is_prepared(network):
@@ -143,62 +197,7 @@ class PrepareQuantization(Change):
                     "network must be the one that quantisation was planned for, got "
                     f"{found} at {name!r}; plan it for this network"
                 )
-
-
-def plan_quantization(
-    network: nn.Module,
-    example: Example,
-    scheme: Scheme | str = "int8",
-    *,
-    exclude: Sequence[str] = (),
-) -> PrepareQuantization:
-    """Plan the preparation of ``network`` from one forward pass; it is left as it was found.
-
-    Args:
-        network: In floating point, on any device.
-        example: What one forward pass takes.
-        scheme: The grid of the weights, or its name.
-        exclude: Modules that stay in floating point, all within them included.
-
-    Raises:
-        ValueError: If a name is unknown, if nothing is left to quantise, or if the network is
-            prepared already.
-
-    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(),
-    ...                         nn.Linear(8, 2))
-    >>> change = plan_quantization(network, torch.zeros(1, 1, 4, 4))
-    >>> change.folded, change.sources
-    ((('0', '1'),), {'0': '0', '4': '3'})
-    """
-    if is_prepared(network):
-        raise ValueError(
-            "network must not be prepared for quantisation twice, got one with fake quantisers; "
-            "plan for a fresh network"
-        )
-    dataflow = trace_dataflow(network, example)
-    opened = attentions(network, dataflow, exclude)
-    if opened:
-        network = copy.deepcopy(network)
-        for name, is_self in opened.items():
-            open_attention(network, name, is_self=is_self)
-        dataflow = trace_dataflow(network, example)
-    pairs = pairs_in(dataflow, network)
-    placement = place(network, dataflow, dict(pairs), exclude)
-    if not placement.sources and not placement.tables:
-        listed = "; ".join(f"{name}: {why}" for name, why in placement.left_float.items())
-        raise ValueError(
-            "network must have a convolution or linear layer to quantise, got none "
-            f"({listed or 'no weights'}); exclude less, or do not quantise it"
-        )
-    return PrepareQuantization(
-        scheme=get_scheme(scheme),
-        folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
-        sources=placement.sources,
-        tables=placement.tables,
-        outputs=placement.outputs,
-        attentions=opened,
-        left_float=placement.left_float,
-    )
+        check_pairs(network, self.folded)
 
 
 def is_prepared(network: nn.Module) -> bool:
@@ -206,12 +205,19 @@ def is_prepared(network: nn.Module) -> bool:
     return bool(activation_fake_quantizers(network))
 
 
-def _attach(module: nn.Module, name: str, device: torch.device) -> None:
-    module.add_module(name, ActivationFakeQuantizer().to(device).train(module.training))
-    if name == INPUT:
-        module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
-    else:
-        module.register_forward_hook(_quantize_output)
+def share_out_terms(network: nn.Module) -> None:
+    """Decide anew, in place, how many powers of two each filter gets; see ``assign_terms``.
+
+    Does nothing to a network without filters that have a choice.
+    """
+    choosing: dict[str, tuple[ChosenTerms, Tensor]] = {}
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            originals = module.get_submodule("parametrizations.weight")
+            rounding = getattr(originals.get_submodule("0"), "rounding", None)
+            if isinstance(rounding, ChosenTerms):
+                choosing[name] = (rounding, parametrized(originals)[1])
+    assign_terms(choosing)
 
 
 def _quantize_input(

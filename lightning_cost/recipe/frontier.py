@@ -11,7 +11,7 @@ from torch import nn
 from lightning_cost.cost.measurement import Cost, Measurement, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import num_samples_of
-from lightning_cost.pruning.batches import collect_batches
+from lightning_cost.network.loader import collect_batches
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.reconstruction.recalibration import recalibrate_batch_norm

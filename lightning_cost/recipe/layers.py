@@ -26,7 +26,7 @@ def layer_bits(final: nn.Module) -> dict[str, float]:
     bits: dict[str, float] = {}
     for change in lineage_of(final):
         if isinstance(change, PrepareQuantization):
-            bits |= dict.fromkeys(change.weights, float(change.scheme.weight_bits))
+            bits |= {layer: float(each.weight_bits) for layer, each in change.schemes.items()}
     return bits
 
 

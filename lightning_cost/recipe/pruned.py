@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.network.batch import first_samples
+from lightning_cost.network.loader import collect_batches
 from lightning_cost.network.participants import StructuralCallback, callbacks_of
-from lightning_cost.pruning.batches import collect_batches
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lightning_cost.pruning.batches import SearchData, collect_batches
+from lightning_cost.network.loader import collect_batches
+from lightning_cost.pruning.batches import SearchData
 
 
 class Loader:

@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 
 
 class PlainConv(nn.Conv2d):
@@ -150,6 +150,7 @@ def in_place():
     )
 
 
+SCHEMES = ("int8", "int4", "power_of_two", "power_of_two_2", "flightnn", "apot")
 NETWORKS = {
     "residual": residual,
     "in_place": in_place,
@@ -170,7 +171,7 @@ def trained(name, seed=0):
 
 
 def prepared(name, seed=0, **settings):
-    """The same, prepared and calibrated."""
+    """The same, prepared (with ``settings`` of the plan) and calibrated."""
     network, x = trained(name, seed)
     apply_change(network, plan_quantization(network, x[:1], **settings))
     calibrate(network, [x])

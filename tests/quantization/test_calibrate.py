@@ -7,7 +7,7 @@ from torch import nn
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 from tests.quantization.networks import prepared
 
 

@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.prepare import is_prepared
+from lightning_cost.quantization.terms import ChosenTerms
 from lightning_cost.runtime.contract import get_runtime, installed_runtimes
 
 
@@ -152,12 +154,25 @@ def test_trains_converts_and_runs(tmp_path):
         assert agreement >= 0.995, name
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+KINDS = {
+    "sgd": {},
+    "adam": {"optimizer": "adam"},
+    "flightnn": {"scheme": "flightnn", "overrides": {"0": "int8", "3": {"name": "flightnn"}}},
+    "learned": {"scheme": "int4", "learns_scales": True, "observer": "learned"},
+    "taught": {"scheme": "int4", "distillation": Distillation()},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_resumed_run_is_bit_identical(tmp_path, optimizer, stop):
+def test_resumed_run_is_bit_identical(tmp_path, kind, stop):
+    settings = dict(KINDS[kind])
+    optimizer = settings.pop("optimizer", "sgd")
+
     def run(max_epochs, checkpoint=None):
         module = Classifier(optimizer)
-        trainer = trainer_with(QuantizationAwareTraining(start=1, epochs=2), max_epochs=max_epochs)
+        quantization = QuantizationAwareTraining(start=1, epochs=2, **settings)
+        trainer = trainer_with(quantization, max_epochs=max_epochs)
         trainer.fit(module, loader(256), ckpt_path=checkpoint, weights_only=True)
         return trainer, module
 
@@ -191,6 +206,82 @@ def test_resumed_in_the_middle_of_an_epoch(tmp_path):
         found = [getattr(q, name) for q in activation_fake_quantizers(resumed).values()]
         expected = [getattr(q, name) for q in activation_fake_quantizers(whole).values()]
         assert found == expected
+
+
+def test_zero_epochs_calibrate_alone():
+    quantization = QuantizationAwareTraining(epochs=0, calibration_samples=1024)
+    module, witness = Classifier(), Witness(quantization)
+    float_module = Classifier()
+    trainer_with(witness, quantization, max_epochs=2).fit(module, loader())
+    trainer_with(max_epochs=2).fit(float_module, loader())
+    assert witness.rows == [(False, False, False), (False, False, False)]
+    assert quantization.is_finished
+    assert not any(q.observer_enabled for q in activation_fake_quantizers(module).values())
+    weight = module.network[3].parametrizations.weight.original
+    assert torch.equal(weight, float_module.network[3].weight)
+    images, labels = (tensor[1024:] for tensor in digits())
+    with torch.no_grad():
+        expected = float_module.network.eval()(images)
+    deployed = deployed_copy(module.network, images[:1])
+    assert accuracy(deployed(images), expected.argmax(1)) > 0.97
+    assert accuracy(deployed(images), labels) > 0.8
+
+
+def test_calibrated_state_is_that_before_training_with_rounding():
+    quantization = QuantizationAwareTraining(start=1, epochs=1)
+    module, float_module = Classifier(), Classifier()
+    trainer_with(quantization, max_epochs=2).fit(module, loader(256))
+    trainer_with(max_epochs=1).fit(float_module, loader(256))
+    name = "3.parametrizations.weight.original"
+    assert torch.equal(quantization.calibrated[name], float_module.network[3].weight)
+    trained = copy.deepcopy(module.network)
+    trained.load_state_dict(quantization.calibrated)
+    assert not torch.equal(trained[3].weight, module.network[3].weight)
+
+
+def test_batch_norms_are_live_until_frozen():
+    class Statistics(Callback):
+        def __init__(self):
+            self.means = []
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.means.append(pl_module.network[1].running_mean.clone())
+
+    statistics, module = Statistics(), Classifier()
+    quantization = QuantizationAwareTraining(start=1, epochs=2)
+    trainer_with(quantization, statistics, max_epochs=3).fit(module, loader(256))
+    before, live, frozen = statistics.means
+    assert not torch.equal(before, live)
+    assert torch.equal(live, frozen)
+
+
+def test_a_teacher_changes_what_is_learned():
+    def run(distillation):
+        module = Classifier()
+        quantization = QuantizationAwareTraining(
+            "int4", start=1, epochs=1, distillation=distillation
+        )
+        trainer_with(quantization, max_epochs=2).fit(module, loader(256))
+        return module.network[3].weight
+
+    assert not torch.equal(run(None), run(Distillation(weight=1)))
+
+
+def test_terms_stay_within_their_budget_in_every_step():
+    class Terms(Callback):
+        def __init__(self):
+            self.means = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            found = [m for m in pl_module.modules() if isinstance(m, ChosenTerms)]
+            self.means.append([float(each.num_terms.float().mean()) for each in found])
+
+    terms = Terms()
+    quantization = QuantizationAwareTraining(
+        {"name": "flightnn", "mean_terms": 1.5}, start=0, epochs=1
+    )
+    trainer_with(quantization, terms, max_epochs=1).fit(Classifier(), loader(256))
+    assert all(means == [1.5] for means in terms.means)
 
 
 def test_load_compressed(tmp_path):
@@ -244,9 +335,11 @@ def test_phase_and_protocol():
     quantization = QuantizationAwareTraining(start=0, epochs=1)
     assert isinstance(quantization, StructuralCallback)
     assert quantization.phase is None
-    quantization.load_state_dict({"is_begun": True, "is_frozen": False, "num_epochs_done": 0})
+    empty = {"calibrated": None, "teacher": None}
+    begun = {"is_begun": True, "is_frozen": False, "num_epochs_done": 0}
+    quantization.load_state_dict({**empty, **begun})
     assert quantization.phase == "quantize"
-    quantization.load_state_dict({"is_begun": True, "is_frozen": True, "num_epochs_done": 1})
+    quantization.load_state_dict({**empty, **begun, "is_frozen": True, "num_epochs_done": 1})
     assert quantization.phase is None
     assert quantization.is_finished
 
@@ -266,10 +359,13 @@ def test_preview_is_what_is_deployed():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheme": "int3"}, r"scheme must be one of 'int8', got 'int3'"),
+        ({"scheme": "int9"}, r"scheme must be one of 'int8', .*, got 'int9'"),
         ({"start": -1}, r"start must be >= 0, got -1"),
-        ({"epochs": 0}, r"epochs must be >= 1, got 0"),
+        ({"epochs": -1}, r"epochs must be >= 0, got -1"),
         ({"freeze_after": 1.5}, r"freeze_after must be in \[0, 1\], got 1.5"),
+        ({"calibration_samples": 0}, r"calibration_samples must be >= 1, got 0"),
+        ({"observer": "mean"}, r"observer must be one of 'moving_average', .*, got 'mean'"),
+        ({"overrides": {"0": "int1"}}, r"scheme must be one of .*, got 'int1'"),
     ],
 )
 def test_bad_arguments(settings, message):

@@ -8,10 +8,8 @@ from torch import nn
 from lightning_cost.quantization.bias import quantize_bias
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
-    WeightFakeQuantizer,
     freeze_observers,
 )
-from lightning_cost.quantization.schemes import Int8
 
 
 def observed(*batches):
@@ -19,18 +17,6 @@ def observed(*batches):
     for batch in batches:
         quantizer(batch)
     return quantizer
-
-
-def test_weight_is_the_product_of_integers_and_scale():
-    weight = torch.randn(4, 3)
-    values, scale = Int8().quantize_weight(weight)
-    assert torch.equal(WeightFakeQuantizer(Int8())(weight), values * scale[:, None])
-
-
-def test_weight_gradient_passes_unchanged():
-    weight, gradient = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)
-    WeightFakeQuantizer(Int8())(weight).backward(gradient)
-    assert torch.equal(weight.grad, gradient)
 
 
 def test_activations_follow_the_equation_of_onnx():

@@ -15,13 +15,15 @@ from lightning_cost.network.lineage import (
     replay,
 )
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
-from lightning_cost.quantization.prepare import plan_quantization
-from tests.quantization.networks import NETWORKS, Functional, PlainConv, prepared, trained
+from lightning_cost.quantization.plan import plan_quantization
+from tests.quantization.networks import NETWORKS, SCHEMES, Functional, PlainConv, prepared, trained
 
 
+@pytest.mark.parametrize("learns_scales", [False, True])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_replay_on_a_fresh_network_gives_the_same_bits(name):
-    network, x = prepared(name)
+def test_replay_on_a_fresh_network_gives_the_same_bits(name, scheme, learns_scales):
+    network, x = prepared(name, scheme=scheme, learns_scales=learns_scales)
     network.train()(x)
     freeze_observers(network)
     file = io.BytesIO()
@@ -54,26 +56,35 @@ def test_modules_stay_what_they_are():
     network, _ = prepared("residual")
     assert isinstance(network[0].conv2, PlainConv)
     assert not network.train().eval().training
-    assert isinstance(network[0].bn2, nn.Identity)
+    assert isinstance(network[0].bn2, nn.BatchNorm2d)
 
 
-def test_swaps_and_parameters():
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_swaps_name_what_is_new_and_keep_the_rest(scheme):
     network, x = trained("residual")
     before = dict(network.named_parameters())
-    swaps = plan_quantization(network, x).apply(network)
+    swaps = plan_quantization(network, x, scheme).apply(network)
     after = set(network.parameters())
-    removed = {swap.old for swap in swaps if swap.new is None}
-    added = {swap.new for swap in swaps if swap.old is None}
-    assert removed == {value for name, value in before.items() if ".bn" in name}
-    assert after == set(before.values()) - removed | added
+    added = {swap.new for swap in swaps}
+    assert all(swap.old is None for swap in swaps)
+    assert after == set(before.values()) | added
+    assert bool(added) == (scheme == "flightnn")
     assert network[0].conv1.parametrizations.weight.original is before["0.conv1.weight"]
-    assert network[0].conv1.parametrizations.bias.original in added
 
 
-def test_every_parameter_trains():
-    network, x = prepared("residual")
-    network.train()(x).square().sum().backward()
-    assert all(parameter.grad.any() for parameter in network.parameters())
+@pytest.mark.parametrize("learns_scales", [False, True])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_parameter_trains(scheme, learns_scales):
+    network, x = prepared("residual", scheme=scheme, learns_scales=learns_scales)
+    for is_frozen in (False, True):
+        if is_frozen:
+            freeze_observers(network)
+        network.zero_grad()
+        network.train()(x).square().sum().backward()
+        for name, parameter in network.named_parameters():
+            # a filter of one weight meets a level whatever its scale
+            is_met = name == "0.shortcut.parametrizations.weight.0.rounding.scale"
+            assert is_met or parameter.grad.any(), (name, is_frozen)
 
 
 def test_branch_and_convolution_read_the_same_quantised_tensor():

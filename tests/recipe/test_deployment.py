@@ -11,7 +11,7 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.recipe import deployment
 from lightning_cost.recipe.deployment import (
     NUM_READINGS,

@@ -8,7 +8,7 @@ from lightning_cost.cost.size import size_bytes
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.runtime import onnx_file
 from lightning_cost.runtime.contract import DEPLOYABLE, open_file
 from lightning_cost.runtime.onnx_file import write_onnx

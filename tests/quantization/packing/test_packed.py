@@ -18,7 +18,7 @@ from lightning_cost.quantization.packing.packed import (
     packed_size_bytes,
     save_packed,
 )
-from lightning_cost.quantization.prepare import plan_quantization
+from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.zoo.resnet import resnet20
 from tests.quantization.networks import NETWORKS, prepared, trained
 from tests.quantization.packing.test_codecs import VALUES

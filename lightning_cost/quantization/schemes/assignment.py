@@ -1,0 +1,42 @@
+"""Which layer gets which scheme."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.schemes.uniform import Int8
+
+
+def assign_schemes(
+    layers: Sequence[str], scheme: Scheme, overrides: Mapping[str, Scheme]
+) -> dict[str, Scheme]:
+    """The scheme of each layer.
+
+    The first and the last layer get 8 bits where ``scheme`` has fewer: the network's input and its
+    classes suffer most from few bits, and these layers are small.
+
+    Args:
+        layers: Names in the order of their calls.
+        scheme: Of all layers that nothing else is said about.
+        overrides: Schemes by pattern (``*``, ``?``); the last one that matches a name counts.
+
+    Raises:
+        ValueError: If a pattern matches no layer.
+
+    >>> assign_schemes(["a", "b.0", "b.1"], Int8(), {"b.*": Int8(reduced_range=True)})["b.1"]
+    Int8(reduced_range=True)
+    """
+    for pattern in overrides:
+        if not any(fnmatchcase(layer, pattern) for layer in layers):
+            known = ", ".join(repr(layer) for layer in layers)
+            raise ValueError(
+                f"overrides must match layers that are quantised, got {pattern!r}; "
+                f"choose among {known}"
+            )
+    ends = {*layers[:1], *layers[-1:]} if scheme.weight_bits < 8 else set()
+    assigned: dict[str, Scheme] = {}
+    for layer in layers:
+        matching = [each for pattern, each in overrides.items() if fnmatchcase(layer, pattern)]
+        usual = Int8() if layer in ends and not isinstance(scheme, Int8) else scheme
+        assigned[layer] = matching[-1] if matching else usual
+    return assigned

@@ -1,0 +1,63 @@
+"""Every scheme by its name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
+from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
+
+SCHEMES: dict[str, type[Scheme]] = {
+    each.name: each for each in (Int8, LowBit, PowerOfTwo, FLightNN, APoT)
+}
+"""Every kind of scheme by its name."""
+
+_SHORT: dict[str, dict[str, Any]] = {
+    **{f"int{bits}": {"name": LowBit.name, "bits": bits} for bits in range(2, 8)},
+    "power_of_two_2": {"name": PowerOfTwo.name, "terms": 2},
+}
+
+
+def get_scheme(scheme: Scheme | str | Mapping[str, Any]) -> Scheme:
+    """The scheme of a name, or of a mapping with a name and settings; a scheme as it is.
+
+    ``"int2"`` to ``"int7"`` and ``"power_of_two_2"`` are names too.
+
+    >>> get_scheme("int8"), get_scheme("int4")
+    (Int8(reduced_range=False), LowBit(bits=4))
+    >>> get_scheme({"name": "flightnn", "mean_terms": 1.5})
+    FLightNN(mean_terms=1.5)
+
+    Raises:
+        ValueError: If there is no scheme of that name, or if it does not have such a setting.
+    """
+    if isinstance(scheme, Scheme):
+        return scheme
+    return scheme_from_dict({"name": scheme} if isinstance(scheme, str) else scheme)
+
+
+def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
+    """The inverse of :meth:`Scheme.to_dict`.
+
+    Raises:
+        ValueError: If there is no scheme of that name, or if it does not have such a setting.
+    """
+    name = data.get("name")
+    settings = {**_SHORT.get(str(name), {"name": name}), **_without_name(data)}
+    kind = SCHEMES.get(settings.pop("name"))
+    if kind is None:
+        known = ", ".join(repr(known) for known in (*SCHEMES, *_SHORT))
+        raise ValueError(f"scheme must be one of {known}, got {name!r}; choose one of these names")
+    try:
+        return kind(**settings)
+    except TypeError:
+        known = ", ".join(kind.__dataclass_fields__) or "none"
+        raise ValueError(
+            f"a scheme {kind.name!r} must have settings of these names: {known}, got "
+            f"{sorted(settings)}; leave the others out"
+        ) from None
+
+
+def _without_name(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "name"}

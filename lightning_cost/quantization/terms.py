@@ -1,0 +1,162 @@
+"""Filters of zero, one or two powers of two: thresholds learn which, a budget holds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_cost.quantization.rounding import straight_through
+from lightning_cost.quantization.schemes.filters import per_filter
+from lightning_cost.quantization.schemes.flightnn import MOST_TERMS, FLightNN
+from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
+from lightning_cost.quantization.schemes.powers import sums_of_powers
+from lightning_cost.quantization.weights import Rounded
+
+_LEVELS = tuple(sums_of_powers(num_terms) for num_terms in range(1, MOST_TERMS + 1))
+# of the gate's slope, in units of the logarithm that it compares
+_TEMPERATURE = 0.1
+
+
+class ChosenTerms(nn.Module):
+    """Rounds each filter to as many powers of two for each weight as it was given.
+
+    A filter asks for its next term by its margin: the logarithm of what rounding has left of it so
+    far, relative to the root mean square of the layer's weights, minus a threshold, which is
+    trained: where another term would lower the loss, it falls. :func:`assign_terms` grants.
+
+    Reference:
+        Ding et al., "FLightNNs", DAC 2019. Margins are relative, the gate that is granted and not
+        the bare comparison decides, and sums are the nearest ones; so a filter's gates have
+        gradients of their own.
+    """
+
+    num_terms: Tensor
+    scales: Tensor
+    bar: Tensor
+
+    def __init__(self, scheme: FLightNN, weight: Tensor) -> None:
+        super().__init__()
+        self.scheme = scheme
+        fitted = [fitted_scale(weight, levels) for levels in _LEVELS]
+        self.register_buffer("scales", torch.stack(fitted))
+        most = torch.full((len(weight),), MOST_TERMS, dtype=torch.int8, device=weight.device)
+        self.register_buffer("num_terms", most)
+        self.register_buffer("bar", torch.zeros((), device=weight.device))
+        self.thresholds = nn.Parameter(torch.zeros(MOST_TERMS, len(weight), device=weight.device))
+
+    @override
+    def forward(self, weight: Tensor) -> Rounded:
+        """The weight [filters, ...] rounded, with a gradient for weight and thresholds."""
+        scales = self._fitted(weight)
+        if self.training:
+            self.scales.copy_(scales)
+        values = [nearest_levels(weight, *each) for each in zip(scales, _LEVELS, strict=True)]
+        rounded = torch.zeros_like(weight)
+        asked = self.margins(weight, scales)
+        terms = [
+            (each * per_filter(scale, weight)).to(weight.dtype)
+            for each, scale in zip(values, scales, strict=True)
+        ]
+        for index, term in enumerate(terms):
+            gate = _Gate.apply(  # type: ignore[no-untyped-call]
+                asked[index] - self.thresholds[index] - self.bar, self.num_terms > index
+            )
+            step = term - (terms[index - 1] if index else 0)
+            rounded = rounded + per_filter(gate, weight).to(weight.dtype) * step
+        chosen = self._chosen(torch.stack(values))
+        scale = self._chosen(scales)
+        exact = (chosen * per_filter(scale, weight)).to(weight.dtype)
+        # the gates' gradient comes from their sum, the weight's passes where a term is left
+        with_gates = straight_through(rounded, exact)
+        is_alive = per_filter(self.num_terms > 0, weight)
+        return Rounded(with_gates + is_alive * (weight - weight.detach()), chosen, scale)
+
+    @torch.no_grad()
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """The scale of each filter, [filters]."""
+        return self._chosen(self._fitted(weight))
+
+    @torch.no_grad()
+    def margins(self, weight: Tensor, scales: Tensor | None = None) -> Tensor:
+        """What each filter lacks before each term, as a logarithm, [terms, filters].
+
+        Relative to the layer's root mean square, before the threshold is taken off.
+        """
+        scales = self._fitted(weight) if scales is None else scales
+        flat = weight.detach().float()
+        left = [flat]
+        for scale, levels in zip(scales[:-1], _LEVELS[:-1], strict=True):
+            left.append(flat - nearest_levels(weight, scale, levels) * per_filter(scale, weight))
+        tiny = torch.finfo(torch.float32).tiny
+        roots = torch.stack([each.flatten(1).square().mean(1).sqrt() for each in left])
+        return ((roots + tiny) / (flat.square().mean().sqrt() + tiny)).log()
+
+    def _fitted(self, weight: Tensor) -> Tensor:
+        return torch.stack(
+            [
+                fitted_scale(weight, levels, old)
+                for levels, old in zip(_LEVELS, self.scales, strict=True)
+            ]
+        )
+
+    def _chosen(self, by_terms: Tensor) -> Tensor:
+        """Of [terms, filters, ...] each filter's own; integers are zero where it has no term."""
+        index = (self.num_terms.long() - 1).clamp_min(0)
+        chosen = by_terms[index, torch.arange(len(index), device=index.device)]
+        if chosen.dim() == 1:
+            return chosen
+        return chosen * per_filter(self.num_terms > 0, chosen)
+
+
+@torch.no_grad()
+def assign_terms(quantized: dict[str, tuple[ChosenTerms, Tensor]]) -> None:
+    """Grant terms to the filters with the widest margins until the budget is used up, in place.
+
+    Layers that share a scheme share its budget: the mean number of terms over all their weights
+    never exceeds ``mean_terms``, and falls short of it by less than one filter. Equal margins are
+    granted in the order of layers and filters, and a filter's second term never before its first.
+
+    Args:
+        quantized: For each layer, its rounding and its unrounded weight.
+    """
+    by_mean: dict[float, list[tuple[ChosenTerms, Tensor]]] = {}
+    for rounding, weight in quantized.values():
+        by_mean.setdefault(rounding.scheme.mean_terms, []).append((rounding, weight))
+    for mean_terms, layers in by_mean.items():
+        _assign(layers, mean_terms)
+
+
+def _assign(layers: list[tuple[ChosenTerms, Tensor]], mean_terms: float) -> None:
+    margins = [each.margins(weight) - each.thresholds for each, weight in layers]
+    # [filters, terms] of all layers after one another; a term never before the one below it
+    asked = torch.cat([margin.cummin(0).values.T for margin in margins])
+    sizes = torch.cat(
+        [torch.full((len(weight),), weight[0].numel(), device=asked.device) for _, weight in layers]
+    )
+    order = asked.flatten().argsort(descending=True, stable=True)
+    spent = sizes.repeat_interleave(MOST_TERMS)[order].cumsum(0)
+    num_granted = int((spent <= mean_terms * int(sizes.sum())).sum())
+    is_granted = torch.zeros(len(order), dtype=torch.bool, device=asked.device)
+    is_granted[order[:num_granted]] = True
+    num_terms = is_granted.reshape(asked.shape).sum(1).to(torch.int8)
+    bar = asked.flatten()[order[min(num_granted, len(order) - 1)]]
+    ends = torch.tensor([len(weight) for _, weight in layers]).cumsum(0)[:-1].tolist()
+    for (each, _), terms in zip(layers, num_terms.tensor_split(ends), strict=True):
+        each.num_terms.copy_(terms)
+        each.bar.copy_(bar)
+
+
+class _Gate(torch.autograd.Function):
+    """Open or closed forward, the slope of a sigmoid backward."""
+
+    @staticmethod
+    def forward(ctx: Any, margin: Tensor, is_open: Tensor) -> Tensor:
+        ctx.save_for_backward(margin)
+        return is_open.to(margin.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (margin,) = ctx.saved_tensors
+        sigmoid = (margin / _TEMPERATURE).sigmoid()
+        return gradient * sigmoid * (1 - sigmoid) / _TEMPERATURE, None
