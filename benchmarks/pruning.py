@@ -311,9 +311,9 @@ def run_level(base: Base, level: float, rows: Rows, settings: argparse.Namespace
     used = found["ours"]["search_flops"] + found["ours"]["recovery_flops"]
     for name in names:
         own = found[name]
-        if name == "ours" or own["search_flops"]:
-            continue
-        more = round(steps * used / own["recovery_flops"])
+        if own["search_flops"] > own["recovery_flops"] / 10:
+            continue  # it has its own use for more computation
+        more = round(steps * (used - own["search_flops"]) / own["recovery_flops"])
         rows.get(case, f"{name}{SAME_COMPUTE}", lambda name=name, more=more: run(name, more))
 
 

@@ -8,14 +8,17 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from lightning_cost.cost.forward import Example
 from lightning_cost.network.dataflow import Dataflow, trace_dataflow
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.lineage import ParameterSwap
 
-Layer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+Layer: TypeAlias = _ConvNd | nn.Linear
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear)
 # a subclass that adds an activation, say, cannot be replaced by an identity
 _BATCH_NORM_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
@@ -49,7 +52,7 @@ def pairs_in(dataflow: Dataflow, network: nn.Module) -> list[tuple[str, str]]:
         if (
             len(dataflow.readers_of(writer.outputs[0])) == 1
             and id(layer.weight) in owned
-            and layer.weight.shape[0] == norm.num_features
+            and _num_filters(layer) == norm.num_features
             and layer.weight.dim() == output.dim()
             and _is_linear_in_weight(layer, dataflow.tensors[writer.inputs[0].tensor])
         ):
@@ -82,8 +85,15 @@ def fold_batch_norms(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> li
     for layer_name, norm_name in pairs:
         norm = modules[norm_name]
         swaps += _fold(modules[layer_name], norm)
-        _replace(network, norm, nn.Identity().train(norm.training))
+        become_identity(norm)
     return swaps
+
+
+def become_identity(norm: nn.Module) -> None:
+    """Make a batch norm that was folded, in place, pass its input on; hooks on it stay."""
+    norm.__class__ = nn.Identity
+    norm._parameters.clear()
+    norm._buffers.clear()
 
 
 def check_pairs(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
@@ -98,7 +108,7 @@ def check_pairs(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
         if (
             not isinstance(layer, _LAYERS)
             or not isinstance(norm, _BatchNorm)
-            or norm.num_features != layer.weight.shape[0]
+            or norm.num_features != _num_filters(layer)
         ):
             raise ValueError(
                 "pairs must name a layer and a batch norm over its output channels, got "
@@ -118,7 +128,7 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
     bias = bias * scale
     if norm.bias is not None:
         bias = bias + norm.bias
-    weight.copy_(weight * _per_filter(scale, weight))
+    _scale_filters(layer, scale)
     swaps = []
     if layer.bias is None:
         layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
@@ -127,13 +137,6 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
         layer.bias.copy_(bias)
     removed = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
     return swaps + [ParameterSwap(old=parameter, new=None) for parameter in removed]
-
-
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for module in list(network.modules()):
-        for name, child in list(module._modules.items()):
-            if child is old:
-                module._modules[name] = new
 
 
 def _has_foldable_type(layer: nn.Module | None) -> bool:
@@ -168,8 +171,8 @@ def _is_linear_in_weight(layer: Layer, inputs: Tensor) -> bool:
         return False
     probe = copy.deepcopy(layer).eval()
     before = probe.forward(inputs)
-    scale = 2.0 ** (1 + torch.arange(len(probe.weight), device=before.device) % 3).to(before)
-    probe.weight.mul_(_per_filter(scale, probe.weight))
+    scale = 2.0 ** (1 + torch.arange(_num_filters(probe), device=before.device) % 3).to(before)
+    _scale_filters(probe, scale)
     bias = torch.zeros_like(scale) if probe.bias is None else probe.bias * scale
     probe.bias = nn.Parameter(bias + 1)
     expected = before * _along_dim_1(scale, before) + 1
@@ -177,8 +180,15 @@ def _is_linear_in_weight(layer: Layer, inputs: Tensor) -> bool:
     return torch.allclose(probe.forward(inputs), expected, rtol=1e-4, atol=tolerance)
 
 
-def _per_filter(vector: Tensor, weight: Tensor) -> Tensor:
-    return vector.reshape(-1, *[1] * (weight.dim() - 1))
+def _num_filters(layer: Layer) -> int:
+    return len(FilterLayout.of(layer).filters_first(layer.weight))
+
+
+def _scale_filters(layer: Layer, scale: Tensor) -> None:
+    layout = FilterLayout.of(layer)
+    filters = layout.filters_first(layer.weight)
+    filters = filters * scale.reshape(-1, *[1] * (filters.dim() - 1))
+    layer.weight.copy_(layout.as_held(filters))
 
 
 def _along_dim_1(vector: Tensor, output: Tensor) -> Tensor:

@@ -1,13 +1,17 @@
 """From fake quantisers to stored integers and the operators that runtimes run in 8 bits."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from lightning_cost.network.filters import FilterLayout
+from lightning_cost.network.folding import become_identity
 from lightning_cost.quantization.bias import quantize_bias, with_room
 from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
@@ -53,26 +57,30 @@ class StoredIntegers(nn.Module):
         return dequantize_filters(self.values, self.scale)
 
 
-def convert(network: nn.Module, sources: Mapping[str, str]) -> nn.Module:
+def convert(
+    network: nn.Module, sources: Mapping[str, str], tables: Sequence[str] = ()
+) -> nn.Module:
     """A converted copy of a prepared and calibrated network; see :func:`convert_in_place`."""
     converted = copy.deepcopy(network).eval()
-    convert_in_place(converted, sources)
+    convert_in_place(converted, sources, tables)
     return converted
 
 
 @torch.no_grad()
-def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
+def convert_in_place(
+    network: nn.Module, sources: Mapping[str, str], tables: Sequence[str] = ()
+) -> None:
     """Turn fake quantisers into integers and quantise/dequantise operators.
 
     Weights are stored as int8 and biases as int32, with one scale for each filter, and compute in
     floating point what the fake quantisers do in evaluation mode. Batch norms that were made
-    foldable are folded. The two numbers of each
-    activation's grid are not tensors, and so not part of the network's size. A network that is
-    converted already stays as it is.
+    foldable are folded. The two numbers of each activation's grid are not tensors, and so not part
+    of the network's size. A network that is converted already stays as it is.
 
     Args:
         network: Prepared and calibrated.
         sources: For each quantised layer, the module that quantises its input.
+        tables: Embeddings with a quantised weight.
 
     Raises:
         ValueError: If the range of an activation has never been observed, or is not finite.
@@ -87,6 +95,12 @@ def convert_in_place(network: nn.Module, sources: Mapping[str, str]) -> None:
         place = "input" if source == layer_name else "output"
         quantizer = quantizers[f"{source}.{place}_fake_quantizer".lstrip(".")]
         _store_integers(layer, quantizer.grid()[0])
+    for name in tables:
+        table = network.get_submodule(name)
+        if parametrize.is_parametrized(table, "weight"):
+            rounding, rows = parametrized(table.get_submodule("parametrizations.weight"))
+            _, values, scales = rounding.eval().round(rows)
+            install_integers(table, StoredIntegers(values, scales), None)
     for name, quantizer in quantizers.items():
         scale, zero_point = quantizer.grid()
         operator = QuantizeDequantize(scale=float(scale), zero_point=int(zero_point))
@@ -106,29 +120,55 @@ def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
         roomy = with_room(scale, bias=bias, input_scale=input_scale)
         factor = per_filter(scale / roomy, values)
         values, scale = (values * factor).round().to(values.dtype), roomy
+    bias_integers = StoredIntegers(*stored) if has_bias else None
+    install_integers(layer, StoredIntegers(values, scale), bias_integers)
+    if quantizer.norm is not None:
+        become_identity(quantizer.norm)
+
+
+def install_integers(layer: nn.Module, weight: StoredIntegers, bias: StoredIntegers | None) -> None:
+    """Make a prepared ``layer``, in place, read its weight and bias from stored integers."""
     layer.__class__ = _stored_class(parametrize.type_before_parametrizations(layer))
     del layer.parametrizations
-    layer.stored_weight = StoredIntegers(values, scale).eval()
-    if has_bias:
-        layer.stored_bias = StoredIntegers(*stored).eval()
-    if quantizer.norm is not None:
-        quantizer.norm.dissolve()
+    layer.stored_weight = weight.eval()
+    if bias is not None:
+        layer.stored_bias = bias.eval()
+
+
+def stored_layers(
+    network: nn.Module,
+) -> dict[str, tuple[StoredIntegers, StoredIntegers | None]]:
+    """The stored weight and bias of each layer of ``network`` that has them, by its name."""
+    found = {}
+    for name, module in network.named_modules():
+        weight, bias = module._modules.get("stored_weight"), module._modules.get("stored_bias")
+        if isinstance(weight, StoredIntegers):
+            found[name] = (weight, bias if isinstance(bias, StoredIntegers) else None)
+    return found
 
 
 def _stored_class(base: type[nn.Module]) -> type[nn.Module]:
     """A subclass of ``base`` that reads its weight and bias from where integers are stored."""
 
     def weight(layer: nn.Module) -> Tensor:
-        tensor: Tensor = layer.get_submodule("stored_weight")()
-        return tensor
+        return FilterLayout.of(layer).as_held(layer.get_submodule("stored_weight")())
 
     def bias(layer: nn.Module) -> Tensor | None:
         stored = layer._modules.get("stored_bias")
         return None if stored is None else stored()
 
-    return type(
-        f"Quantized{base.__name__}", (base,), {"weight": property(weight), "bias": property(bias)}
-    )
+    members: dict[str, Any] = {"weight": property(weight), "bias": property(bias)}
+    if base.forward is nn.Embedding.forward:
+        members["forward"] = _look_up
+    return type(f"Quantized{base.__name__}", (base,), members)
+
+
+def _look_up(table: nn.Module, input: Tensor) -> Tensor:
+    """The rows of an embedding that ``input`` names; the others stay integers."""
+    stored = table.get_submodule("stored_weight")
+    assert isinstance(stored, StoredIntegers)
+    rows = F.embedding(input, stored.values)
+    return rows.to(stored.scale.dtype) * F.embedding(input, stored.scale[:, None])
 
 
 def _check_range(name: str, quantizer: ActivationFakeQuantizer) -> None:

@@ -48,15 +48,6 @@ class FoldableNorm(_BatchNorm):
         shift = (bias - self.running_mean) * self.scale()
         return shift if self.bias is None else shift + self.bias
 
-    def dissolve(self) -> None:
-        """Become an identity, now that the layer before holds :meth:`scale` and :meth:`shift`.
-
-        Hooks and what belongs to them stay.
-        """
-        for name in [*self._parameters, *self._buffers]:
-            delattr(self, name)
-        self.__class__ = nn.Identity  # type: ignore[assignment]
-
 
 def make_foldable(norm: nn.Module) -> FoldableNorm:
     """Turn a batch norm, in place, into one that can be folded; its parameters stay the same."""

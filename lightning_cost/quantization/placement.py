@@ -1,17 +1,22 @@
 """Where fake quantisers go: which weights, and on the way into or out of which modules."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_cost.network.attention import reason_to_stay_closed
 from lightning_cost.network.dataflow import Call, Dataflow, Value
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+LAYERS = (*_CONVOLUTIONS, nn.Linear)
+TABLES = (nn.Embedding,)
 # the activations that runtimes compute inside an integer convolution
 _FUSED = {
     F.relu,
@@ -33,11 +38,13 @@ class Placement:
     Args:
         sources: For each layer with a quantised weight, the module that quantises its input: the
             layer itself on the way in, or the one module that wrote the input on its way out.
+        tables: Embeddings: their weight is quantised, their input is whole numbers.
         outputs: Further modules with a quantised output.
         left_float: Modules with weights that stay in floating point, and why.
     """
 
     sources: dict[str, str]
+    tables: tuple[str, ...]
     outputs: tuple[str, ...]
     left_float: dict[str, str]
 
@@ -79,7 +86,14 @@ def place(
         if writer is not None and writer not in quantized:
             quantized.add(writer)
             outputs.append(writer)
-    return Placement(sources=sources, outputs=tuple(outputs), left_float=left_float)
+    tables = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, TABLES) and name not in left_float
+    ]
+    return Placement(
+        sources=sources, tables=tuple(tables), outputs=tuple(outputs), left_float=left_float
+    )
 
 
 def _writers(network: nn.Module, dataflow: Dataflow) -> dict[Value, str]:
@@ -117,6 +131,24 @@ def _writer_of_result(
     return writers.get(value)
 
 
+def attentions(network: nn.Module, dataflow: Dataflow, exclude: Sequence[str]) -> dict[str, bool]:
+    """The attention modules that can be opened, and whether each is always self-attention.
+
+    Args:
+        network: Before anything is changed.
+        dataflow: One forward pass of it.
+        exclude: Modules that stay as they are, all within them included.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.MultiheadAttention) or _is_within(name, exclude):
+            continue
+        calls = dataflow.calls_of(name)
+        if _reason_of_attention(module, calls) is None:
+            found[name] = all(len(set(call.inputs[:3])) == 1 for call in calls)
+    return found
+
+
 def _left_float(network: nn.Module, dataflow: Dataflow, exclude: Sequence[str]) -> dict[str, str]:
     names = {name for name, _ in network.named_modules()}
     for name in exclude:
@@ -131,26 +163,48 @@ def _left_float(network: nn.Module, dataflow: Dataflow, exclude: Sequence[str]) 
     )
     reasons = {}
     for name, module in network.named_modules():
-        reason = _reason(module, dataflow.calls_of(name), holders)
-        if any(name == one or name.startswith(f"{one}.") for one in exclude):
+        reason = _reason(module, dataflow.calls_of(name), holders, dataflow.tensors)
+        if _is_within(name, exclude):
             reason = "excluded"
         if reason is not None and _has_weight(module):
             reasons[name] = reason
     return reasons
 
 
-def _reason(module: nn.Module, calls: list[Call], holders: Counter[int]) -> str | None:
-    if not isinstance(module, LAYERS):
+def _reason(
+    module: nn.Module, calls: list[Call], holders: Counter[int], tensors: Mapping[int, Tensor]
+) -> str | None:
+    if isinstance(module, nn.MultiheadAttention):
+        return _reason_of_attention(module, calls)
+    if not isinstance(module, (*LAYERS, *TABLES)):
         return f"{type(module).__name__} has no quantised form"
     if not isinstance(module._parameters.get("weight"), nn.Parameter):
         return "its weight is computed from others"
-    if holders[id(module.weight)] > 1 or (module.bias is not None and holders[id(module.bias)] > 1):
+    if any(holders[id(own)] > 1 for own in module._parameters.values() if own is not None):
         return "it shares its weight or bias with another module"
     if not calls:
         return "it is not called in a forward pass"
-    if any(len(call.inputs) != 1 or not call.returns_tensor for call in calls):
-        return "it takes or returns more than one tensor"
+    if any(not call.inputs or not call.returns_tensor for call in calls):
+        return "it does not take and return a tensor"
+    if isinstance(module, TABLES):
+        return _reason_of_table(module)
+    if any(not tensors[call.inputs[0].tensor].is_floating_point() for call in calls):
+        return "its first input is not in floating point"
     return None
+
+
+def _is_within(name: str, exclude: Sequence[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in exclude)
+
+
+def _reason_of_attention(attention: nn.MultiheadAttention, calls: Sequence[Call]) -> str | None:
+    return reason_to_stay_closed(attention) if calls else "it is not called in a forward pass"
+
+
+def _reason_of_table(table: nn.Embedding) -> str | None:
+    if table.max_norm is not None:
+        return "it changes its weight in every forward pass, to keep max_norm"
+    return "its gradients are sparse" if table.sparse else None
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -1,14 +1,16 @@
 """What quantisation would do to a network, found in one forward pass."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from lightning_cost.cost.forward import Example
+from lightning_cost.network.attention import open_attention
 from lightning_cost.network.dataflow import trace_dataflow
 from lightning_cost.network.folding import pairs_in
-from lightning_cost.quantization.placement import place
+from lightning_cost.quantization.placement import attentions, place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.assignment import assign_schemes
@@ -49,9 +51,15 @@ def plan_quantization(
             "plan for a fresh network"
         )
     dataflow = trace_dataflow(network, example)
+    opened = attentions(network, dataflow, rules.exclude)
+    if opened:
+        network = copy.deepcopy(network)
+        for name, is_self in opened.items():
+            open_attention(network, name, is_self=is_self)
+        dataflow = trace_dataflow(network, example)
     pairs = pairs_in(dataflow, network)
     placement = place(network, dataflow, dict(pairs), rules.exclude)
-    if not placement.sources:
+    if not placement.sources and not placement.tables:
         listed = "; ".join(f"{name}: {why}" for name, why in placement.left_float.items())
         raise ValueError(
             "network must have a convolution or linear layer to quantise, got none "
@@ -60,13 +68,15 @@ def plan_quantization(
     called = dict.fromkeys(call.module for call in dataflow.calls)
     return PrepareQuantization(
         schemes=assign_schemes(
-            [name for name in called if name in placement.sources],
+            [name for name in called if name in placement.sources or name in placement.tables],
             get_scheme(scheme),
             {pattern: get_scheme(each) for pattern, each in rules.overrides.items()},
         ),
         folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
         sources=placement.sources,
+        tables=placement.tables,
         outputs=placement.outputs,
+        attentions=opened,
         left_float=placement.left_float,
         learns_scales=rules.learns_scales,
         observer=rules.observer,

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from lightning_cost.network.attention import open_attention
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import check_pairs
 from lightning_cost.network.lineage import Change, ParameterSwap
 from lightning_cost.quantization.convert import convert_in_place
@@ -17,7 +19,7 @@ from lightning_cost.quantization.fake_quantizers import (
     activation_fake_quantizers,
 )
 from lightning_cost.quantization.norms import FoldableNorm, make_foldable
-from lightning_cost.quantization.placement import LAYERS
+from lightning_cost.quantization.placement import LAYERS, TABLES
 from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.registry import scheme_from_dict
 from lightning_cost.quantization.schemes.scheme import Scheme
@@ -40,9 +42,12 @@ class PrepareQuantization(Change):
 
     Args:
         schemes: The grid of each quantised layer's weight.
+        attentions: Attention modules that are replaced by ones that call linear layers, and whether
+            each is always self-attention.
         folded: Names of each layer and of the batch norm that is folded into it.
         sources: For each layer with a quantised weight, the module that quantises its input: the
             layer itself on the way in, or the one that wrote the input on its way out.
+        tables: Embeddings with a quantised weight.
         outputs: Further modules with a quantised output.
         left_float: Modules with weights that stay in floating point, and why.
         learns_scales: Whether the scales of weights are trained, instead of following the weights.
@@ -53,7 +58,9 @@ class PrepareQuantization(Change):
     schemes: Mapping[str, Scheme]
     folded: tuple[tuple[str, str], ...]
     sources: Mapping[str, str]
+    tables: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    attentions: Mapping[str, bool] = field(default_factory=dict)
     left_float: Mapping[str, str] = field(default_factory=dict)
     learns_scales: bool = False
     observer: str = "moving_average"
@@ -61,13 +68,19 @@ class PrepareQuantization(Change):
     @property
     def weights(self) -> tuple[str, ...]:
         """The layers with a quantised weight."""
-        return tuple(self.sources)
+        return (*self.sources, *self.tables)
 
     @override
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
         self._check(network)
         device = next(network.parameters()).device
         before = set(network.parameters())
+        swaps = [
+            swap
+            for name, is_self in self.attentions.items()
+            for swap in open_attention(network, name, is_self=is_self)
+            if swap.old is not None
+        ]
         norms = {layer: make_foldable(network.get_submodule(norm)) for layer, norm in self.folded}
         for layer, source in self.sources.items():
             if layer == source:
@@ -79,8 +92,10 @@ class PrepareQuantization(Change):
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
             self._quantize_parameters(network, layer, quantizer, norms.get(layer))
+        for table in self.tables:
+            self._quantize_weight(network.get_submodule(table), self.schemes[table], None)
         share_out_terms(network)
-        return [
+        return swaps + [
             ParameterSwap(old=None, new=parameter)
             for parameter in network.parameters()
             if parameter not in before
@@ -88,7 +103,7 @@ class PrepareQuantization(Change):
 
     def deploy(self, network: nn.Module) -> None:
         """Convert what :meth:`apply` prepared, in place; see ``quantization.convert``."""
-        convert_in_place(network, self.sources)
+        convert_in_place(network, self.sources, self.tables)
 
     @override
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +111,9 @@ class PrepareQuantization(Change):
             "schemes": {layer: scheme.to_dict() for layer, scheme in self.schemes.items()},
             "folded": [list(pair) for pair in self.folded],
             "sources": dict(self.sources),
+            "tables": list(self.tables),
             "outputs": list(self.outputs),
+            "attentions": dict(self.attentions),
             "left_float": dict(self.left_float),
             "learns_scales": self.learns_scales,
             "observer": self.observer,
@@ -109,7 +126,9 @@ class PrepareQuantization(Change):
             schemes={layer: scheme_from_dict(each) for layer, each in data["schemes"].items()},
             folded=tuple((layer, norm) for layer, norm in data["folded"]),
             sources=dict(data["sources"]),
+            tables=tuple(data["tables"]),
             outputs=tuple(data["outputs"]),
+            attentions=dict(data["attentions"]),
             left_float=dict(data["left_float"]),
             learns_scales=bool(data["learns_scales"]),
             observer=data["observer"],
@@ -130,18 +149,8 @@ class PrepareQuantization(Change):
         source: ActivationFakeQuantizer,
         norm: FoldableNorm | None,
     ) -> None:
-        layer, scheme = network.get_submodule(name), self.schemes[name]
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        rounding: nn.Module
-        if isinstance(scheme, FLightNN):
-            rounding = ChosenTerms(scheme, weight)
-        elif self.learns_scales:
-            rounding = LearnedScale(scheme, weight)
-        else:
-            rounding = FittedScale(scheme, weight)
-        quantizer = WeightFakeQuantizer(rounding, norm).train(layer.training)
-        parametrize.register_parametrization(layer, "weight", quantizer)
+        layer = network.get_submodule(name)
+        weight = self._quantize_weight(layer, self.schemes[name], norm)
         if norm is not None and getattr(layer, "bias", None) is None:
             # what the folded norm adds needs a place
             del layer.bias
@@ -151,6 +160,24 @@ class PrepareQuantization(Change):
             bias_quantizer = BiasFakeQuantizer(originals, source).train(layer.training)
             parametrize.register_parametrization(layer, "bias", bias_quantizer)
 
+    def _quantize_weight(
+        self, layer: nn.Module, scheme: Scheme, norm: FoldableNorm | None
+    ) -> Tensor:
+        """Attach the quantiser of the weight, and return the weight [filters, ...]."""
+        layout, held = FilterLayout.of(layer), layer.weight
+        assert isinstance(held, Tensor)
+        weight = layout.filters_first(held)
+        rounding: nn.Module
+        if isinstance(scheme, FLightNN):
+            rounding = ChosenTerms(scheme, weight)
+        elif self.learns_scales:
+            rounding = LearnedScale(scheme, weight)
+        else:
+            rounding = FittedScale(scheme, weight)
+        quantizer = WeightFakeQuantizer(rounding, norm, layout).train(layer.training)
+        parametrize.register_parametrization(layer, "weight", quantizer)
+        return weight
+
     def _check(self, network: nn.Module) -> None:
         if is_prepared(network):
             raise ValueError(
@@ -158,10 +185,13 @@ class PrepareQuantization(Change):
                 "quantisers; prepare a fresh network"
             )
         modules = dict(network.named_modules())
-        for name in (*self.sources, *self.sources.values(), *self.outputs):
-            if name not in modules or (
-                name in self.sources and not isinstance(modules[name], LAYERS)
-            ):
+        kinds: dict[str, Any] = dict.fromkeys((*self.sources.values(), *self.outputs), nn.Module)
+        kinds |= dict.fromkeys(self.sources, LAYERS) | dict.fromkeys(self.tables, TABLES)
+        kinds |= dict.fromkeys(self.attentions, nn.MultiheadAttention)
+        for name, kind in kinds.items():
+            if any(name.startswith(f"{attention}.") for attention in self.attentions):
+                continue  # a layer that is there once the attention is open
+            if not isinstance(modules.get(name), kind):
                 found = type(modules[name]).__name__ if name in modules else "nothing of that name"
                 raise ValueError(
                     "network must be the one that quantisation was planned for, got "
@@ -193,10 +223,15 @@ def share_out_terms(network: nn.Module) -> None:
 def _quantize_input(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The first tensor among the arguments is what meets the weight."""
     quantizer = getattr(module, INPUT)
-    if args:
-        return (quantizer(args[0]), *args[1:]), kwargs
-    return args, {name: quantizer(value) for name, value in kwargs.items()}
+    for index, value in enumerate(args):
+        if isinstance(value, Tensor):
+            return (*args[:index], quantizer(value), *args[index + 1 :]), kwargs
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor):
+            return args, {**kwargs, name: quantizer(value)}
+    return args, kwargs
 
 
 def _quantize_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.quantization.bias import quantize_bias
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer
 from lightning_cost.quantization.norms import FoldableNorm
@@ -100,11 +101,18 @@ class WeightFakeQuantizer(nn.Module):
     Args:
         rounding: To the grid, without a batch norm; returns :class:`Rounded`.
         norm: What is folded into the layer.
+        layout: Where the layer's filters lie in its weight.
     """
 
-    def __init__(self, rounding: nn.Module, norm: FoldableNorm | None = None) -> None:
+    def __init__(
+        self,
+        rounding: nn.Module,
+        norm: FoldableNorm | None = None,
+        layout: FilterLayout | None = None,
+    ) -> None:
         super().__init__()
         self.rounding = rounding
+        self.layout = layout or FilterLayout()
         # in a tuple, so that it does not become a child of this module too
         self._norm = (norm,)
 
@@ -115,8 +123,8 @@ class WeightFakeQuantizer(nn.Module):
 
     @override
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight [filters, ...] rounded, in its own dtype."""
-        return self.round(weight).weight
+        """The weight, as its layer holds it, rounded, in its own dtype."""
+        return self.layout.as_held(self.round(self.layout.filters_first(weight)).weight)
 
     def round(self, weight: Tensor) -> Rounded:
         """The weight [filters, ...] on its grid, times its batch norm's scale if that is folded."""
@@ -170,11 +178,11 @@ class BiasFakeQuantizer(nn.Module):
 
 
 def parametrized(weight: nn.Module) -> tuple[WeightFakeQuantizer, Tensor]:
-    """The quantiser and the unrounded weight in a list of parametrizations."""
+    """The quantiser and the unrounded weight [filters, ...] in a list of parametrizations."""
     quantizer, original = weight.get_submodule("0"), weight.original
     assert isinstance(quantizer, WeightFakeQuantizer)
     assert isinstance(original, Tensor)
-    return quantizer, original
+    return quantizer, quantizer.layout.filters_first(original)
 
 
 def _folded(scale: Tensor, factor: Tensor) -> Tensor:

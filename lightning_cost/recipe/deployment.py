@@ -1,6 +1,6 @@
 """From a trained network to a file that a runtime has run: export, parity, accuracy, latency."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lightning_cost.runtime.contract import (
 from lightning_cost.runtime.latency import InTurn, Latencies, measure_side_by_side
 from lightning_cost.runtime.median import median_interval
 from lightning_cost.runtime.onnx_file import write_onnx
+from lightning_cost.runtime.openvino_ir import write_openvino_ir
 from lightning_cost.runtime.parity import Parity, check_parity
 
 
@@ -36,15 +37,24 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
         network: Trained, dense or compressed.
         path: The file to write.
         example: What one forward pass takes; the batch axis stays dynamic.
-        runtime: The file's format; ONNX is the one that ONNX Runtime and OpenVINO both read.
+        runtime: The file's format: ``"onnx"``, which ONNX Runtime and OpenVINO both read, or
+            ``"openvino"`` for OpenVINO's own, an ``.xml`` file with a ``.bin`` beside it.
 
     Raises:
-        ValueError: If ``runtime`` names no format that can be written.
+        ValueError: If ``runtime`` names no format that can be written, or ``path`` does not end
+            as that format does.
     """
-    if runtime not in ("onnx", *DEPLOYABLE):
-        known = ", ".join(("onnx", *DEPLOYABLE))
+    if runtime not in _FORMATS:
+        known = ", ".join(_FORMATS)
         raise ValueError(f"runtime must be one of {known}, got {runtime!r}; all of them read ONNX")
-    return write_onnx(deployed_copy(network, example), example, Path(path))
+    return _FORMATS[runtime](deployed_copy(network, example), example, Path(path))
+
+
+_FORMATS: dict[str, Callable[[nn.Module, Example, Path], Path]] = {
+    "onnx": write_onnx,
+    "onnxruntime": write_onnx,
+    "openvino": write_openvino_ir,
+}
 
 
 PARITY_SAMPLES = 1024

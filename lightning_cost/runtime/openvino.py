@@ -44,10 +44,10 @@ class OpenVinoRuntime(FileRuntime):
 
     @override
     def open(self, path: str | Path, *, num_threads: int, batch_size: int | None = None) -> Session:
-        """A session that runs the ONNX file at ``path``.
+        """A session that runs the file at ``path``.
 
         Args:
-            path: An ONNX file.
+            path: An ONNX file, or an ``.xml`` file of OpenVINO's own with its ``.bin`` beside it.
             num_threads: Threads for one forward pass.
             batch_size: The only batch size to run, some percent faster; ``None`` for any.
 

@@ -84,6 +84,14 @@ FOLDABLE = {
         lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4)),
         (3, 4, 9, 9),
     ),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(2, 4, 3, bias=False), nn.BatchNorm2d(4)),
+        (3, 2, 9, 9),
+    ),
+    "transposed_groups": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(4, 6, 3, groups=2), nn.BatchNorm1d(6)),
+        (3, 4, 9),
+    ),
     "linear": (lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (3, 5)),
     "no_affine": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False)),

@@ -67,6 +67,72 @@ class Functional(nn.Module):
         return self.last(x[: len(image)])
 
 
+class Gated(nn.Conv2d):
+    """A convolution that takes several inputs."""
+
+    def forward(self, x, gate, bias=None):
+        return super().forward(x) * gate
+
+
+class SeveralInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)
+        self.gated = Gated(4, 4, 3)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        return self.last(self.gated(x, gate=x.mean((1, 2, 3), keepdim=True)).mean((2, 3)))
+
+
+class Transformer(nn.Module):
+    """Tokens, self-attention, and attention of one query to the tokens of another width."""
+
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8, padding_idx=0)
+        self.encoder = nn.TransformerEncoderLayer(
+            8, 2, dim_feedforward=16, dropout=0.0, batch_first=batch_first
+        )
+        self.cross = nn.MultiheadAttention(8, 2, kdim=8, vdim=6, batch_first=True)
+        self.same = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.query = nn.Linear(8, 8)
+        self.value = nn.Linear(8, 6)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, image):
+        tokens = (4 + 2 * image[:, 0, :3].flatten(1)).long().clamp(0, 9)
+        x = self.encoder(self.embedding(tokens))
+        query = self.query(x[:, :2])
+        mixed, _ = self.cross(query, x, self.value(x), need_weights=False)
+        mixed, weights = self.same(mixed, x, x, key_padding_mask=tokens == 0)
+        return self.last(mixed.mean(1) + weights.mean())
+
+
+def transposed():
+    """An upsampling of each kind: plain, grouped, depthwise, one-dimensional, three-dimensional."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 4, 2, groups=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.ConvTranspose2d(4, 4, 2, groups=4),
+        nn.Flatten(2),
+        nn.ConvTranspose1d(4, 2, 2),
+        nn.BatchNorm1d(2),
+        nn.Flatten(1),
+        nn.Unflatten(1, (2, 2, 61, 1)),
+        nn.ConvTranspose3d(2, 2, (1, 1, 2), groups=2),
+        nn.Flatten(),
+        nn.Linear(488, 3),
+    )
+
+
 def residual():
     return nn.Sequential(
         Block(1, 4), Block(4, 8), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3)
@@ -86,7 +152,14 @@ def in_place():
 
 
 SCHEMES = ("int8", "int4", "power_of_two", "power_of_two_2", "flightnn", "apot")
-NETWORKS = {"residual": residual, "in_place": in_place, "functional": Functional}
+NETWORKS = {
+    "residual": residual,
+    "in_place": in_place,
+    "functional": Functional,
+    "several_inputs": SeveralInputs,
+    "transformer": Transformer,
+    "transposed": transposed,
+}
 
 
 def trained(name, seed=0):

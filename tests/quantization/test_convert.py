@@ -9,6 +9,7 @@ from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.quantization.convert import StoredIntegers, convert
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.runtime.onnx_file import write_onnx
 from tests.quantization.networks import NETWORKS, SCHEMES, prepared, trained
 
 
@@ -84,6 +85,19 @@ def test_excluded_batch_norm_is_folded_when_deployed():
     assert isinstance(converted[0][0].weight, nn.Parameter)
 
 
+def test_result_of_a_folded_batch_norm_stays_quantised():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
+    x = torch.randn(4, 1, 8, 8)
+    apply_change(network, plan_quantization(network, x, exclude=["0"]))
+    network.train()(x)
+    expected = network.eval()(x)
+    converted = deployed_copy(network, x)
+    assert isinstance(converted[1], nn.Identity)
+    assert len(converted[1](torch.linspace(-1, 1, 999)).unique()) < 256
+    assert (converted(x) - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
 def test_vanishing_filter_with_a_bias():
     network, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(8, 3)
     with torch.no_grad():
@@ -111,14 +125,44 @@ def test_range_that_is_not_finite():
         deployed_copy(network, x)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_parity_on_the_runtime(runtime):
+@pytest.mark.parametrize("name", ["residual", "several_inputs", "transformer", "transposed"])
+def test_parity_on_the_runtimes(name, tmp_path):
     contract = pytest.importorskip("lightning_cost.runtime.contract")
-    if runtime not in contract.installed_runtimes():
-        pytest.skip(f"{runtime} is not installed")
-    network, x = prepared("residual")
+    runtimes = [each for each in contract.DEPLOYABLE if each in contract.installed_runtimes()]
+    if not runtimes:
+        pytest.skip("no runtime for files is installed")
+    network, x = prepared(name)
     converted = deployed_copy(network, x)
     expected = converted(x)
-    with contract.get_runtime(runtime).load(converted, x, num_threads=1) as session:
-        found = torch.from_numpy(session.run(x)[0])
-    assert (found - expected).abs().max() <= 0.03 * (expected.max() - expected.min())
+    path = write_onnx(converted, x, tmp_path / "model.onnx")
+    for runtime in runtimes:
+        with contract.open_file(path, runtime=runtime, num_threads=1) as session:
+            found = torch.from_numpy(session.run(x)[0])
+        assert (found - expected).abs().max() <= 0.03 * (expected.max() - expected.min())
+
+
+def test_embedding_stays_integers_but_for_the_rows_looked_up():
+    network, x = prepared("transformer")
+    prepared_rows = network.embedding(torch.arange(10))
+    converted = deployed_copy(network, x)
+    table = converted.embedding
+    assert type(table).__name__ == "QuantizedEmbedding"
+    assert table.stored_weight.values.dtype is torch.int8
+    assert table.stored_weight.scale.shape == (10,)
+    found = []
+    table.stored_weight.register_forward_hook(lambda *call: found.append(call))
+    assert torch.equal(table(torch.arange(10)), prepared_rows)
+    assert found == []
+    assert torch.equal(table.weight, table.stored_weight())
+
+
+def test_stored_weight_of_a_transposed_convolution_is_filter_by_filter():
+    network, x = prepared("transposed")
+    network.eval()
+    converted = deployed_copy(network, x)
+    for layer in ("2", "5", "8", "10", "14"):
+        before, after = network.get_submodule(layer), converted.get_submodule(layer)
+        stored = after.stored_weight
+        assert stored.values.shape[0] == stored.scale.shape[0] == before.out_channels
+        assert stored.values.abs().flatten(1).amax(1).eq(127).all()
+        assert torch.equal(after.weight, before.weight)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cost.quantization.norms import FoldableNorm, make_foldable
+from lightning_cost.quantization.norms import make_foldable
 
 NORMS = {
     "1d": (nn.BatchNorm1d(4), (8, 4)),
@@ -52,15 +52,3 @@ def test_making_it_foldable_twice_changes_nothing():
     norm.freeze()
     assert make_foldable(norm) is norm
     assert norm.is_folded
-
-
-def test_dissolved_is_an_identity_with_its_hooks():
-    norm = make_foldable(nn.BatchNorm2d(4))
-    norm.register_forward_hook(lambda module, args, output: output + 1)
-    norm.add_module("child", nn.ReLU())
-    norm.dissolve()
-    assert type(norm) is nn.Identity
-    assert not isinstance(norm, FoldableNorm)
-    assert norm(torch.zeros(1)) == 1
-    assert norm.state_dict() == {}
-    assert isinstance(norm.child, nn.ReLU)

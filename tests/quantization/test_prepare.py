@@ -142,6 +142,91 @@ def test_keyword_arguments():
     assert network.linear.input_fake_quantizer.num_observed == 1
 
 
+def test_first_of_several_inputs():
+    network, x = trained("several_inputs")
+    change = plan_quantization(network, x)
+    assert change.sources == {"first": "first", "gated": "gated", "last": "last"}
+    assert change.left_float == {}
+    apply_change(network, change)
+    gates = []
+    network.gated.register_forward_pre_hook(
+        lambda module, args, kwargs: gates.append(kwargs["gate"]), with_kwargs=True
+    )
+    network.train()(x)
+    quantizer = network.gated.input_fake_quantizer
+    assert quantizer.num_observed == 1
+    assert not torch.equal(quantizer.eval()(gates[0]), gates[0])
+
+
+def test_transformer():
+    network, x = trained("transformer")
+    change = plan_quantization(network, x)
+    assert change.tables == ("embedding",)
+    assert change.attentions == {"encoder.self_attn": True, "cross": False, "same": False}
+    assert set(change.sources) == {
+        "encoder.self_attn.in_proj.0",
+        "encoder.self_attn.out_proj",
+        "encoder.linear1",
+        "encoder.linear2",
+        *(f"{name}.{layer}" for name in ("cross", "same") for layer in ("out_proj",)),
+        *(f"{name}.in_proj.{index}" for name in ("cross", "same") for index in range(3)),
+        "query",
+        "value",
+        "last",
+    }
+    assert change.left_float == {}
+    assert change.sources["encoder.self_attn.in_proj.0"] == "embedding"
+    assert change.weights == (*change.sources, "embedding")
+
+
+def test_attention_that_stays_closed():
+    network, x = trained("transformer")
+    network.cross.register_forward_hook(lambda *call: None)
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["encoder"]))
+    assert change.attentions == {"same": False}
+    assert change.left_float["cross"] == "hooks hang on it"
+    assert change.left_float["cross.out_proj"] == "it is not called in a forward pass"
+    assert change.left_float["encoder.self_attn"] == "excluded"
+
+
+def test_one_projection_excluded():
+    network, x = trained("transformer")
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["cross.out_proj"]))
+    assert "cross.out_proj" not in change.sources
+    assert "cross.in_proj.0" in change.sources
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (nn.Embedding(5, 2, max_norm=1.0), "it changes its weight in every forward pass"),
+        (nn.Embedding(5, 2, sparse=True), "its gradients are sparse"),
+    ],
+)
+def test_embeddings_left_in_floating_point(table, reason):
+    network = nn.Sequential(table, nn.Linear(2, 2))
+    change = plan_quantization(network, torch.tensor([[1, 2]]))
+    assert change.tables == ()
+    assert change.left_float["0"].startswith(reason)
+
+
+def test_layer_whose_first_input_is_whole_numbers():
+    class Chosen(nn.Linear):
+        def forward(self, index, x):
+            return super().forward(x)[index]
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.chosen = nn.Linear(2, 2), Chosen(2, 2)
+
+        def forward(self, x):
+            return self.chosen(torch.tensor([0]), self.first(x))
+
+    change = plan_quantization(Network(), torch.randn(3, 2))
+    assert change.left_float == {"chosen": "its first input is not in floating point"}
+
+
 def test_exclude_takes_everything_within():
     network, x = trained("in_place")
     change = plan_quantization(network, x, rules=QuantizationRules(exclude=["0", "3.conv2"]))

@@ -56,6 +56,14 @@ def test_export_of_an_unknown_format(tmp_path):
         export(nn.Linear(2, 2), tmp_path / "model", torch.zeros(1, 2), runtime="tflite")
 
 
+def test_export_to_openvino(tmp_path):
+    path = export(nn.Linear(2, 2), tmp_path / "model.xml", torch.zeros(1, 2), runtime="openvino")
+    assert path.read_text().startswith("<?xml")
+    assert path.with_suffix(".bin").exists()
+    with pytest.raises(ValueError, match=r"path must end in \.xml"):
+        export(nn.Linear(2, 2), tmp_path / "model.onnx", torch.zeros(1, 2), runtime="openvino")
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_network_trained_in_channels_last_computes_the_same_on_the_runtime(tmp_path, runtime):
     # pooled and flattened, its strides used to be written out as gathers, wrong on OpenVINO in int8
