@@ -35,6 +35,7 @@ from lightning_cost.recipe.deployment import (
 )
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.pruned import pruning_record
+from lightning_cost.recipe.quantized import PACKED_NAME, quantization_record
 from lightning_cost.recipe.run_dir import (
     FINAL_NAME,
     ONNX_NAME,
@@ -133,6 +134,7 @@ def report_of(
                 "checkpoint": FINAL_NAME,
                 "html": "report.html",
                 "dense_onnx": "dense.onnx",
+                "packed": PACKED_NAME if is_quantized else None,
             },
         ),
         dense=Stage(
@@ -162,6 +164,15 @@ def report_of(
             dense,
             example,
             dense_cost=base or before.cost,
+            metric=METRIC,
+            batches=evaluation[METRIC],
+        ),
+        quantization=quantization_record(
+            trainer,
+            network,
+            dense,
+            example,
+            run_dir,
             metric=METRIC,
             batches=evaluation[METRIC],
         ),

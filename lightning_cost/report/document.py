@@ -88,6 +88,7 @@ def build_report(
     base: Cost | None = None,
     dense_in_fit: Cost | None = None,
     pruning: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, Any] | None = None,
     parity: Mapping[str, Any] | None = None,
     not_counted: Iterable[str] = (),
 ) -> dict[str, Any]:
@@ -109,6 +110,7 @@ def build_report(
         dense_in_fit: The dense network as ``history`` measured it, when the fit began; the cost of
             ``dense`` where it is not given.
         pruning: Which channels went, and why, as ``recipe.pruned`` gives it.
+        quantization: What became of its bits, as ``recipe.quantized`` gives it.
         parity: How the deployed network's outputs compare with PyTorch's.
         not_counted: What no number includes, beyond the ``unsupported`` of the costs.
 
@@ -139,6 +141,7 @@ def build_report(
             "stop_reason": run.stop_reason,
             "phases": phases_of(rows, cost_to_dict(dense_in_fit or dense.cost), run.metric),
             "pruning": pruning,
+            "quantization": quantization,
             "spend": spent,
             "history": rows,
             "parity": parity,

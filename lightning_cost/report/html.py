@@ -9,6 +9,7 @@ from lightning_cost.report.curves import cost_curve, metric_curve
 from lightning_cost.report.files import read_report, write_text
 from lightning_cost.report.frontier import frontier
 from lightning_cost.report.markup import page
+from lightning_cost.report.quantization import quantization
 from lightning_cost.report.search import search
 
 PAGE_NAME = "report.html"
@@ -24,6 +25,7 @@ _PARTS = (
     cuts.steps,
     search,
     frontier,
+    quantization,
     sections.phases,
     sections.provenance,
     sections.parity,

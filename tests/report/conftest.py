@@ -129,6 +129,19 @@ def cuts() -> dict[str, Any]:
     }
 
 
+def bits() -> dict[str, Any]:
+    """A quantised network: ends in int8, the rest in powers of two."""
+    schemes = {"stem": ("int8", 8), "block": ("flightnn", 5.2), "classifier": ("int8", 8)}
+    return {
+        "layers": [{"name": n, "scheme": s, "bits": b} for n, (s, b) in schemes.items()],
+        "left_float": {"attention": "it is not called in a forward pass"},
+        "calibrated": {"val/accuracy": 0.875},
+        "trained": {"val/accuracy": 0.9125},
+        "size_bytes": {"dense": 1_080_000, "packed": 54_000, "formula": 53_800},
+        "energy_mj": {"model": "eyeriss", "multiplying": 0.25, "shift_add": 0.16},
+    }
+
+
 def build(**changes: Any) -> dict[str, Any]:
     """The fixture report; keyword arguments replace those of ``build_report`` and ``RunFacts``."""
     facts = {
@@ -189,6 +202,7 @@ def build(**changes: Any) -> dict[str, Any]:
         "spend": spend,
         "training_limits": {"wall_clock_s": 7200.0},
         "pruning": cuts(),
+        "quantization": bits(),
         "parity": {
             "max_abs_error": 0.112,
             "output_range": 18.4,
