@@ -27,9 +27,9 @@ from lightning_cost.network.structural import (
 from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
-from lightning_cost.quantization.observers import require_observer
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
 
@@ -48,12 +48,7 @@ class QuantizationAwareTraining(pl.Callback):
             Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
             last one is over). Better start from a trained network.
         epochs: Epochs of training with fake quantisers.
-        freeze_after: Share of ``epochs`` after which ranges and batch norms are frozen.
-        calibration_samples: Training samples that the first ranges are set from.
-        overrides: Schemes of single layers by name or pattern.
-        exclude: Modules that stay in floating point, all within them included.
-        observer: How the ranges of activations are found, one of ``OBSERVERS``.
-        learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
+        rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
         network: Path of the network in the LightningModule, where it cannot be found.
 
@@ -67,12 +62,7 @@ class QuantizationAwareTraining(pl.Callback):
         start: int | None = None,
         *,
         epochs: int = 2,
-        freeze_after: float = 0.5,
-        calibration_samples: int = 512,
-        overrides: Mapping[str, Scheme | str | Mapping[str, Any]] | None = None,
-        exclude: list[str] | None = None,
-        observer: str = "moving_average",
-        learns_scales: bool = False,
+        rules: QuantizationRules | None = None,
         distillation: Distillation | None = None,
         network: str | None = None,
     ) -> None:
@@ -80,21 +70,10 @@ class QuantizationAwareTraining(pl.Callback):
             raise ValueError(f"start must be >= 0, got {start}; leave it out to start by itself")
         if epochs < 0:
             raise ValueError(f"epochs must be >= 0, got {epochs}; 0 calibrates without training")
-        if not 0 <= freeze_after <= 1:
-            raise ValueError(f"freeze_after must be in [0, 1], got {freeze_after}; 0.5 is usual")
-        if calibration_samples < 1:
-            raise ValueError(
-                f"calibration_samples must be >= 1, got {calibration_samples}; 512 is usual"
-            )
         self.scheme = get_scheme(scheme)
         self.start = start
         self.epochs = epochs
-        self.freeze_after = freeze_after
-        self.calibration_samples = calibration_samples
-        self.overrides = {pattern: get_scheme(each) for pattern, each in (overrides or {}).items()}
-        self.exclude = list(exclude or [])
-        self.observer = require_observer(observer)
-        self.learns_scales = learns_scales
+        self.rules = rules or QuantizationRules()
         self.distillation = distillation
         self.network = network
         self.calibrated: dict[str, Any] | None = None
@@ -155,7 +134,7 @@ class QuantizationAwareTraining(pl.Callback):
             return
         share_out_terms(network)
         epochs_done = self._num_epochs_done + batch_idx / trainer.num_training_batches
-        if epochs_done >= self.freeze_after * self.epochs:
+        if epochs_done >= self.rules.freeze_after * self.epochs:
             self._freeze(trainer, network)
 
     @override
@@ -224,20 +203,12 @@ class QuantizationAwareTraining(pl.Callback):
         return all(callback.is_finished for callback in others)
 
     def _plan(self, network: nn.Module, example: Any) -> PrepareQuantization:
-        return plan_quantization(
-            network,
-            example,
-            self.scheme,
-            overrides=self.overrides,
-            exclude=self.exclude,
-            learns_scales=self.learns_scales,
-            observer=self.observer,
-        )
+        return plan_quantization(network, example, self.scheme, self.rules)
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, network = find_network(pl_module, self.network)
         change = self._plan(network, capture_example(trainer, pl_module, self.network))
-        batches = capture_batches(trainer, pl_module, self.network, self.calibration_samples)
+        batches = capture_batches(trainer, pl_module, self.network, self.rules.calibration_samples)
         with uninterrupted():
             apply_during_fit(trainer, network, change)
             for each in (network, *averaged_copies(trainer, network)):

@@ -19,13 +19,18 @@ from lightning_cost.quantization.operators import (
     dequantize_filters_from,
     quantize_dequantize_signed,
 )
+from lightning_cost.runtime.executorch import open_executorch
+from lightning_cost.runtime.parity import check_parity
+
+_MAX_ERROR_RATIO = 0.05
 
 
 def write_executorch(network: nn.Module, example: Example, path: str | Path) -> Path:
     """Write ``network``, as deployed, to a ``.pte`` file for exactly the batch of ``example``.
 
     XNNPACK takes signed activations and plain biases; both stand for the very same numbers, so
-    the file computes what an ONNX file does. What XNNPACK does not take runs in float32.
+    the file computes what an ONNX file does, which is checked on the example. What XNNPACK does
+    not take runs in float32.
 
     Args:
         network: In its deployed form; left as it is.
@@ -36,8 +41,8 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
         ``path``.
 
     Raises:
-        ValueError: If ``path`` has another ending, ExecuTorch is not installed, or the network
-            cannot be exported.
+        ValueError: If ``path`` has another ending, ExecuTorch is not installed, the network
+            cannot be exported, or ExecuTorch computes something else from it.
         OSError: If ``path`` cannot be written.
     """
     path = Path(path)
@@ -64,7 +69,30 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
                 f"{str(error).splitlines()[0] if str(error) else 'no reason'}; export it to ONNX"
             ) from error
     path.write_bytes(content)
+    try:
+        _check(network, example, path)
+    except BaseException:
+        path.unlink()
+        raise
     return path
+
+
+def _check(network: nn.Module, example: Example, path: Path) -> None:
+    """Refuse a file that computes something else: ExecuTorch 1.5 gets some mixed graphs wrong."""
+    try:
+        with open_executorch(path) as session:
+            parity = check_parity(network, session, example, max_error_ratio=_MAX_ERROR_RATIO)
+    except RuntimeError as error:
+        raise ValueError(
+            f"network must be one that ExecuTorch runs, got {str(error).splitlines()[0]}; "
+            "export it to ONNX"
+        ) from error
+    if not parity.passed:
+        raise ValueError(
+            "network must compute on ExecuTorch what it does in PyTorch, got an error of "
+            f"{parity.max_abs_error:.3g} in outputs that span {parity.output_range:.3g}; "
+            "export it to ONNX"
+        )
 
 
 def _for_xnnpack(network: nn.Module) -> nn.Module:

@@ -1,7 +1,8 @@
 """What quantisation would do to a network, found in one forward pass."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -9,9 +10,9 @@ from lightning_cost.cost.forward import Example
 from lightning_cost.network.attention import open_attention
 from lightning_cost.network.dataflow import trace_dataflow
 from lightning_cost.network.folding import pairs_in
-from lightning_cost.quantization.observers import require_observer
 from lightning_cost.quantization.placement import attentions, place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.assignment import assign_schemes
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
@@ -20,24 +21,17 @@ from lightning_cost.quantization.schemes.scheme import Scheme
 def plan_quantization(
     network: nn.Module,
     example: Example,
-    scheme: Scheme | str = "int8",
-    *,
-    overrides: Mapping[str, Scheme | str] | None = None,
-    exclude: Sequence[str] = (),
-    learns_scales: bool = False,
-    observer: str = "moving_average",
+    scheme: Scheme | str | Mapping[str, Any] = "int8",
+    rules: QuantizationRules | None = None,
 ) -> PrepareQuantization:
     """Plan the preparation of ``network`` from one forward pass; it is left as it was found.
 
     Args:
         network: In floating point, on any device.
         example: What one forward pass takes.
-        scheme: The grid of the weights, or its name. With fewer than 8 bits the first and the last
-            layer get ``int8``.
-        overrides: Schemes of single layers by name or pattern; the last that matches counts.
-        exclude: Modules that stay in floating point, all within them included.
-        learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
-        observer: How the ranges of activations are found, one of ``OBSERVERS``.
+        scheme: The grid of the weights, its name, or a mapping of its name and settings. With
+            fewer than 8 bits the first and the last layer get ``int8``.
+        rules: Which layers are quantised how, and how their grids are found.
 
     Raises:
         ValueError: If a name is unknown or a pattern matches nothing, if nothing is left to
@@ -50,20 +44,21 @@ def plan_quantization(
     >>> change.folded, change.sources
     ((('0', '1'),), {'0': '0', '4': '3'})
     """
+    rules = rules or QuantizationRules()
     if is_prepared(network):
         raise ValueError(
             "network must not be prepared for quantisation twice, got one with fake quantisers; "
             "plan for a fresh network"
         )
     dataflow = trace_dataflow(network, example)
-    opened = attentions(network, dataflow, exclude)
+    opened = attentions(network, dataflow, rules.exclude)
     if opened:
         network = copy.deepcopy(network)
         for name, is_self in opened.items():
             open_attention(network, name, is_self=is_self)
         dataflow = trace_dataflow(network, example)
     pairs = pairs_in(dataflow, network)
-    placement = place(network, dataflow, dict(pairs), exclude)
+    placement = place(network, dataflow, dict(pairs), rules.exclude)
     if not placement.sources and not placement.tables:
         listed = "; ".join(f"{name}: {why}" for name, why in placement.left_float.items())
         raise ValueError(
@@ -75,7 +70,7 @@ def plan_quantization(
         schemes=assign_schemes(
             [name for name in called if name in placement.sources or name in placement.tables],
             get_scheme(scheme),
-            {pattern: get_scheme(each) for pattern, each in (overrides or {}).items()},
+            {pattern: get_scheme(each) for pattern, each in rules.overrides.items()},
         ),
         folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
         sources=placement.sources,
@@ -83,6 +78,6 @@ def plan_quantization(
         outputs=placement.outputs,
         attentions=opened,
         left_float=placement.left_float,
-        learns_scales=learns_scales,
-        observer=require_observer(observer),
+        learns_scales=rules.learns_scales,
+        observer=rules.observer,
     )

@@ -10,7 +10,7 @@ from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.flightnn import MOST_TERMS, FLightNN
 from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
-from lightning_cost.quantization.schemes.powers import sums_of_powers
+from lightning_cost.quantization.schemes.powers import BITS_OF_TERM, sums_of_powers
 from lightning_cost.quantization.weights import Rounded
 
 _LEVELS = tuple(sums_of_powers(num_terms) for num_terms in range(1, MOST_TERMS + 1))
@@ -44,6 +44,11 @@ class ChosenTerms(nn.Module):
         self.register_buffer("num_terms", most)
         self.register_buffer("bar", torch.zeros((), device=weight.device))
         self.thresholds = nn.Parameter(torch.zeros(MOST_TERMS, len(weight), device=weight.device))
+
+    @property
+    def weight_bits(self) -> float:
+        """Bits of one weight, the mean over the filters."""
+        return BITS_OF_TERM * float(self.num_terms.float().mean())
 
     @override
     def forward(self, weight: Tensor) -> Rounded:

@@ -39,6 +39,11 @@ class FittedScale(nn.Module):
         self.scheme = scheme
         self.register_buffer("scale", scheme.fit_scale(weight))
 
+    @property
+    def weight_bits(self) -> float:
+        """Bits of one weight."""
+        return self.scheme.weight_bits
+
     @override
     def forward(self, weight: Tensor) -> Rounded:
         """The weight [filters, ...] rounded; the gradient passes as if it had not been."""
@@ -68,6 +73,11 @@ class LearnedScale(nn.Module):
         super().__init__()
         self.scheme = scheme
         self.scale = nn.Parameter(scheme.fit_scale(weight))
+
+    @property
+    def weight_bits(self) -> float:
+        """Bits of one weight."""
+        return self.scheme.weight_bits
 
     @override
     def forward(self, weight: Tensor) -> Rounded:

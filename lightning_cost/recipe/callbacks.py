@@ -80,6 +80,8 @@ def compress_to(
                 scheme=settings.quantize,
                 start=None if settings.prune else settings.schedule.warmup_epochs,
                 epochs=settings.quantize_epochs,
+                rules=settings.quantization,
+                distillation=settings.distillation,
                 network=network,
             )
         )

@@ -12,6 +12,8 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.pruning.target.channels import ChannelRules
+from lightning_cost.quantization.rules import QuantizationRules
+from lightning_cost.quantization.schemes.registry import get_scheme
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,8 +29,10 @@ class CompressSettings:
         metric: What the dense and the pruned network are compared by; better when larger.
         max_drop: By how much pruning may lower it, in its own unit; ``None``: by any.
         on_drop: ``"stop"``, ``"roll_back"`` or ``"go_on"``, see ``MetricGuard``.
-        quantize: Name of the quantisation scheme, or ``None`` to stay in floating point.
-        quantize_epochs: Length of quantisation-aware fine-tuning.
+        quantize: Name of the quantisation scheme, or a mapping of its name and settings; ``None``
+            to stay in floating point.
+        quantize_epochs: Length of quantisation-aware fine-tuning; 0: calibration alone.
+        quantization: Which layers are quantised how.
     """
 
     prune: bool = True
@@ -39,8 +43,9 @@ class CompressSettings:
     metric: str = "val/accuracy"
     max_drop: float | None = None
     on_drop: str = "roll_back"
-    quantize: str | None = "int8"
+    quantize: Any = "int8"
     quantize_epochs: int = 2
+    quantization: QuantizationRules = field(default_factory=QuantizationRules)
 
     def __post_init__(self) -> None:
         if not self.prune and self.quantize is None:
@@ -56,10 +61,12 @@ class CompressSettings:
                 f"{self.schedule.updates_per_step}, rewind={self.schedule.rewind}; set "
                 "epochs_per_step, which may be a fraction, and trainer.recover_learning_rate"
             )
-        if self.quantize_epochs < 1:
+        if self.quantize is not None:
+            get_scheme(self.quantize)
+        if self.quantize_epochs < 0:
             raise ValueError(
-                f"quantize_epochs must be >= 1, got {self.quantize_epochs}; "
-                "set quantize=null to stay in floating point"
+                f"quantize_epochs must be >= 0, got {self.quantize_epochs}; "
+                "0 calibrates without training, quantize=null stays in floating point"
             )
 
     @property

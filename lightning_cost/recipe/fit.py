@@ -123,7 +123,7 @@ def _module(config: RunConfig, network: nn.Module, num_classes: int) -> ImageCla
     if compress.prune:
         epochs = schedule.end_epoch - schedule.warmup_epochs
         phases.append(LearningPhase(epochs=epochs, peak=settings.recover_learning_rate))
-    if compress.quantize is not None:
+    if compress.quantize is not None and compress.quantize_epochs:
         peak = settings.quantize_learning_rate
         phases.append(LearningPhase(epochs=compress.quantize_epochs, peak=peak))
     return ImageClassifier(

@@ -22,12 +22,18 @@ def layer_widths(dense: nn.Module, final: nn.Module) -> dict[str, tuple[int, int
 
 
 def layer_bits(final: nn.Module) -> dict[str, float]:
-    """Bits of each quantised layer's weights, by name; empty for a network in floating point."""
-    bits: dict[str, float] = {}
-    for change in lineage_of(final):
-        if isinstance(change, PrepareQuantization):
-            bits |= {layer: float(each.weight_bits) for layer, each in change.schemes.items()}
-    return bits
+    """Bits of each quantised layer's weights, by name; empty for a network in floating point.
+
+    Args:
+        final: As it was trained, not converted.
+    """
+    layers = {
+        layer: final.get_submodule(f"{layer}.parametrizations.weight.0.rounding")
+        for change in lineage_of(final)
+        if isinstance(change, PrepareQuantization)
+        for layer in change.weights
+    }
+    return {layer: float(rounding.weight_bits) for layer, rounding in layers.items()}  # type: ignore[arg-type]
 
 
 def _width(module: nn.Module) -> int:

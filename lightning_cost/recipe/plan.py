@@ -212,17 +212,18 @@ def _shares(
     settings, schedule = config.compress, config.compress.schedule
     step = training_flops(network, example).per_sample
     forward = count_macs(network, example).flops
+    teacher = forward if settings.distillation is not None else 0
     at_most = "at most: as if no channel had gone; the widths are found in the run"
     dense = "the dense network, forward and backward"
     phases = [("warmup", schedule.warmup_epochs, step, dense, False)]
     if settings.prune:
         epochs = schedule.end_epoch - schedule.warmup_epochs
-        is_taught = settings.distillation is not None
-        said = f"{at_most}; and the teacher, forward" if is_taught else at_most
-        phases.append(("prune and recover", epochs, step + forward * is_taught, said, True))
-    if settings.quantize is not None:
+        said = f"{at_most}; and the teacher, forward" if teacher else at_most
+        phases.append(("prune and recover", epochs, step + teacher, said, True))
+    if settings.quantize is not None and settings.quantize_epochs:
         said = at_most if settings.prune else "the dense network; fake quantisers do not count"
-        phases.append(("quantize", settings.quantize_epochs, step, said, settings.prune))
+        said = f"{said}; and the teacher, forward" if teacher else said
+        phases.append(("quantize", settings.quantize_epochs, step + teacher, said, settings.prune))
     shares = [
         Share(
             name=name,

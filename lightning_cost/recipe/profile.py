@@ -26,6 +26,7 @@ from lightning_cost.hardware.tables.staircase import staircases
 from lightning_cost.pruning.pricing.family import PrunedFamily
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import first_images
 from lightning_cost.runtime.contract import DEPLOYABLE
@@ -172,11 +173,10 @@ def _family(
             "network must have channels that can vary, got none; exclude less, or time the network "
             "as a whole: measure(network, example, hardware=Hardware.local())"
         )
-    scheme = config.compress.quantize
+    scheme, rules = config.compress.quantize, config.compress.quantization
 
     def quantized(built: nn.Module) -> nn.Module:
-        assert scheme is not None
-        return QuantizationAwareTraining(scheme).preview(built, example)
+        return QuantizationAwareTraining(scheme, rules=rules).preview(built, example)
 
     return PrunedFamily(
         network,
@@ -193,7 +193,8 @@ def _name_of(config: ProfileConfig, shape: tuple[int, ...]) -> str:
     name = str(given.pop("_target_", "network")).rpartition(".")[2]
     words = [name, *(f"{key}={value}" for key, value in given.items())]
     words += ["on", "x".join(map(str, shape))]
-    words += [config.compress.quantize or config.hardware.precision]
+    scheme = config.compress.quantize
+    words += [config.hardware.precision if scheme is None else get_scheme(scheme).name]
     if config.compress.channels.exclude:
         words += ["without", *config.compress.channels.exclude]
     return " ".join(words)

@@ -7,6 +7,7 @@ from torch import nn
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 
 
 class PlainConv(nn.Conv2d):
@@ -170,9 +171,9 @@ def trained(name, seed=0):
     return network, x
 
 
-def prepared(name, seed=0, **settings):
-    """The same, prepared (with ``settings`` of the plan) and calibrated."""
+def prepared(name, seed=0, scheme="int8", **rules):
+    """The same, prepared and calibrated."""
     network, x = trained(name, seed)
-    apply_change(network, plan_quantization(network, x[:1], **settings))
+    apply_change(network, plan_quantization(network, x[:1], scheme, QuantizationRules(**rules)))
     calibrate(network, [x])
     return network, x

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lightning_cost.network.deploy import deployed_copy
-from lightning_cost.quantization.executorch_file import write_executorch
+from lightning_cost.quantization import executorch_file
+from lightning_cost.quantization.executorch_file import _for_xnnpack, write_executorch
 from lightning_cost.runtime.executorch import open_executorch
 from lightning_cost.runtime.parity import check_parity
 from tests.quantization.networks import prepared
@@ -15,7 +16,7 @@ is_installed = importlib.util.find_spec("executorch") is not None
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed, reason="executorch is not installed")
-@pytest.mark.parametrize("name", ["residual", "functional", "transposed", "transformer"])
+@pytest.mark.parametrize("name", ["residual", "in_place"])
 def test_parity_on_executorch(name, tmp_path):
     network, x = prepared(name)
     deployed = deployed_copy(network, x)
@@ -30,9 +31,22 @@ def test_parity_on_executorch(name, tmp_path):
             session.run(x[:3])
 
 
-def test_signed_form_is_the_same_network():
-    from lightning_cost.quantization.executorch_file import _for_xnnpack
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed, reason="executorch is not installed")
+def test_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
+    network, x = prepared("residual")
+    deployed = deployed_copy(network, x)
 
+    def other(network):
+        return nn.Sequential(_for_xnnpack(network), nn.Softmax(1))
+
+    monkeypatch.setattr(executorch_file, "_for_xnnpack", other)
+    with pytest.raises(ValueError, match="must compute on ExecuTorch what it does in PyTorch, got"):
+        write_executorch(deployed, x[:1], tmp_path / "model.pte")
+    assert not (tmp_path / "model.pte").exists()
+
+
+def test_signed_form_is_the_same_network():
     for name in ("residual", "transposed", "transformer"):
         network, x = prepared(name)
         deployed = deployed_copy(network, x)

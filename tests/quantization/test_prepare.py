@@ -16,6 +16,7 @@ from lightning_cost.network.lineage import (
 )
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from tests.quantization.networks import NETWORKS, SCHEMES, Functional, PlainConv, prepared, trained
 
 
@@ -181,7 +182,7 @@ def test_transformer():
 def test_attention_that_stays_closed():
     network, x = trained("transformer")
     network.cross.register_forward_hook(lambda *call: None)
-    change = plan_quantization(network, x, exclude=["encoder"])
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["encoder"]))
     assert change.attentions == {"same": False}
     assert change.left_float["cross"] == "hooks hang on it"
     assert change.left_float["cross.out_proj"] == "it is not called in a forward pass"
@@ -190,7 +191,7 @@ def test_attention_that_stays_closed():
 
 def test_one_projection_excluded():
     network, x = trained("transformer")
-    change = plan_quantization(network, x, exclude=["cross.out_proj"])
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["cross.out_proj"]))
     assert "cross.out_proj" not in change.sources
     assert "cross.in_proj.0" in change.sources
 
@@ -228,7 +229,7 @@ def test_layer_whose_first_input_is_whole_numbers():
 
 def test_exclude_takes_everything_within():
     network, x = trained("in_place")
-    change = plan_quantization(network, x, exclude=["0", "3.conv2"])
+    change = plan_quantization(network, x, rules=QuantizationRules(exclude=["0", "3.conv2"]))
     assert set(change.sources) == {"2.conv1", "2.conv2", "3.conv1", "5"}
     assert ("0.0", "0.1") not in change.folded
     assert change.left_float == {"0.0": "excluded", "3.conv2": "excluded"}
@@ -276,15 +277,17 @@ def test_planning_leaves_the_network_as_it_was():
 
 def test_unknown_exclude():
     network, x = trained("functional")
+    rules = QuantizationRules(exclude=["frist"])
     with pytest.raises(ValueError, match=r"exclude must name modules .* got 'frist'; .* 'first'"):
-        plan_quantization(network, x, exclude=["frist"])
+        plan_quantization(network, x, rules=rules)
 
 
 def test_nothing_to_quantise():
     with pytest.raises(ValueError, match=r"network must have .* got none \(no weights\)"):
         plan_quantization(nn.ReLU(), torch.randn(1, 2))
+    network, rules = nn.Sequential(nn.Linear(2, 2)), QuantizationRules(exclude=["0"])
     with pytest.raises(ValueError, match=r"got none \(0: excluded\); exclude less"):
-        plan_quantization(nn.Sequential(nn.Linear(2, 2)), torch.randn(1, 2), exclude=["0"])
+        plan_quantization(network, torch.randn(1, 2), rules=rules)
 
 
 def test_prepared_twice():

@@ -8,6 +8,7 @@ from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.recipe.callbacks import callbacks_for, compress_to
 from lightning_cost.recipe.config import CompressSettings, RunConfig
 
@@ -29,7 +30,10 @@ def test_what_is_switched_off_is_left_out(settings, compressing):
 
 def test_everything_is_passed_on():
     hardware, training = Hardware.load("raspberry_pi_4"), TrainingBudget(wall_clock_s="2h")
-    settings = CompressSettings(quantize_epochs=5, distillation=None, max_drop=0.1)
+    rules = QuantizationRules(observer="mse")
+    settings = CompressSettings(
+        quantize_epochs=5, quantization=rules, distillation=None, max_drop=0.1
+    )
     monitor, pruning, quantizing, stopping = compress_to(
         HALF,
         hardware=hardware,
@@ -49,6 +53,8 @@ def test_everything_is_passed_on():
     assert pruning.distillation is None
     assert pruning.guard == settings.guard
     assert quantizing.epochs == 5
+    assert quantizing.rules is rules
+    assert quantizing.distillation is None
     assert quantizing.start is None
     assert stopping.training is training
 

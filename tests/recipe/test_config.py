@@ -40,5 +40,5 @@ def test_nothing_to_do():
 
 
 def test_no_epoch_to_quantise_in():
-    with pytest.raises(ValueError, match="quantize_epochs must be >= 1, got 0; set quantize=null"):
-        CompressSettings(quantize_epochs=0)
+    with pytest.raises(ValueError, match="quantize_epochs must be >= 0, got -1; 0 calibrates"):
+        CompressSettings(quantize_epochs=-1)

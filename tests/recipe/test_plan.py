@@ -62,7 +62,7 @@ def test_the_compute_of_each_part_has_a_closed_form():
     assert found == {
         "warmup": (STEP * sizes["train"] * 2, 2),
         "prune and recover": ((STEP + FORWARD) * sizes["train"] * 4, 4),
-        "quantize": (STEP * sizes["train"] * 1, 1),
+        "quantize": ((STEP + FORWARD) * sizes["train"] * 1, 1),
         "validation": (FORWARD * sizes["val"] * 7, 7),
         # judged at half of the MACs; 5 candidates and the network at 2 steps are fitted
         "search": (FORWARD * ((64 + 32) * 5 * 0.5 + FITTED_ON * (1 + 7)) + FIT * 7, None),

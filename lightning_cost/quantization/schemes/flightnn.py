@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from lightning_cost.quantization.schemes.powers import sums_of_powers
+from lightning_cost.quantization.schemes.powers import BITS_OF_TERM, sums_of_powers
 from lightning_cost.quantization.schemes.scheme import Scheme
 
 MOST_TERMS = 2
@@ -43,7 +43,7 @@ class FLightNN(Scheme):
     @property
     @override
     def weight_bits(self) -> float:
-        return 4 * self.mean_terms
+        return BITS_OF_TERM * self.mean_terms
 
     @property
     @override

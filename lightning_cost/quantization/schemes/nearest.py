@@ -5,8 +5,9 @@ from torch import Tensor
 
 from lightning_cost.quantization.schemes.filters import largest_of, per_filter
 
-# largest magnitude over largest level, in what is tried to begin with
-_RATIOS = tuple(0.3 + 0.05 * step for step in range(17))
+# what is tried, in units of largest weight over largest level: clipping below 1, and up to 2, as
+# powers of two repeat themselves in every octave
+_RATIOS = tuple(0.25 + 0.035 * step for step in range(51))
 _REFITS = 3
 
 
@@ -34,7 +35,7 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     """The scale of each filter with the least squared error of :func:`nearest_levels`.
 
     Without ``previous`` a row of scales is tried and the best one refined; with it, it alone is
-    refined, once: the best scale for the levels that it gives. A filter of zeros keeps a small one.
+    refined, once: to the best scale for the levels that it gives.
 
     Args:
         weight: Of shape [filters, ...].
@@ -44,17 +45,20 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     Returns:
         Positive, of shape [filters], float32.
     """
+    largest = largest_of(weight)
+    # in units of the largest weight, as squares overflow early
+    unit = weight.detach().float() / per_filter(largest, weight)
     if previous is not None:
-        return _refitted(weight, previous, levels)
-    largest = largest_of(weight) / levels[-1]
-    best, least = largest, torch.full_like(largest, torch.inf)
+        return _refitted(unit, previous / largest, levels) * largest
+    best = torch.full_like(largest, 1 / levels[-1])
+    least = torch.full_like(largest, torch.inf)
     for ratio in _RATIOS:
-        scale = largest * ratio
-        for _ in range(_REFITS):
-            scale = _refitted(weight, scale, levels)
-        error = _squared_error(weight, scale, levels)
+        scale = torch.full_like(largest, ratio / levels[-1])
+        error = _squared_error(unit, scale, levels)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-    return best
+    for _ in range(_REFITS):
+        best = _refitted(unit, best, levels)
+    return best * largest
 
 
 def _refitted(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Tensor:

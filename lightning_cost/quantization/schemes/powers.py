@@ -9,7 +9,9 @@ from typing_extensions import override
 from lightning_cost.quantization.schemes.scheme import Scheme
 
 EXPONENTS = range(7)
-"""A sign and 3 bits: seven exponents, and a code for zero."""
+"""Seven of them, and a code for zero, are what 3 bits tell apart."""
+BITS_OF_TERM = 4
+"""A sign and 3 bits."""
 
 
 def sums_of_powers(num_terms: int) -> tuple[int, ...]:
@@ -59,7 +61,7 @@ class PowerOfTwo(Scheme):
     @property
     @override
     def weight_bits(self) -> float:
-        return 4 * self.terms
+        return BITS_OF_TERM * self.terms
 
     @property
     @override

@@ -1,6 +1,7 @@
 """Every scheme by its name."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from lightning_cost.quantization.schemes.flightnn import FLightNN
@@ -52,7 +53,7 @@ def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
     try:
         return kind(**settings)
     except TypeError:
-        known = ", ".join(kind.__dataclass_fields__) or "none"
+        known = ", ".join(field.name for field in fields(kind)) or "none"
         raise ValueError(
             f"a scheme {kind.name!r} must have settings of these names: {known}, got "
             f"{sorted(settings)}; leave the others out"

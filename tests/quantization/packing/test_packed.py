@@ -19,6 +19,7 @@ from lightning_cost.quantization.packing.packed import (
     save_packed,
 )
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.zoo.resnet import resnet20
 from tests.quantization.networks import NETWORKS, prepared, trained
 from tests.quantization.packing.test_codecs import VALUES
@@ -37,7 +38,9 @@ def fill(network, values, seed=0):
 
 
 def converted(network, x, exclude=()):
-    apply_change(network, plan_quantization(network, x, exclude=exclude))
+    apply_change(
+        network, plan_quantization(network, x, rules=QuantizationRules(exclude=list(exclude)))
+    )
     calibrate(network, [x])
     return deployed_copy(network, x)
 

@@ -2,10 +2,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from lightning_cost.quantization.schemes.registry import get_scheme, scheme_from_dict
-from lightning_cost.quantization.schemes.uniform import Int8
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
 SHAPES = st.sampled_from([(1, 1), (3, 4), (5, 2, 3), (4, 3, 3, 3), (2, 1, 3, 3, 3)])
 
@@ -38,27 +36,23 @@ def test_filter_of_zeros_stays_zero():
     assert (scale > 0).all()
 
 
-@pytest.mark.parametrize("scheme", [Int8(), Int8(reduced_range=True)])
-def test_to_dict_and_back(scheme):
-    assert scheme_from_dict(scheme.to_dict()) == scheme
+@given(shape=SHAPES, seed=st.integers(0, 99), bits=st.integers(2, 8))
+def test_low_bits_are_the_nearest_of_so_many_levels(shape, seed, bits):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    values, scale = LowBit(bits=bits).quantize_weight(weight)
+    limit = 2 ** (bits - 1) - 1
+    ratio = weight / scale.reshape(-1, *[1] * (weight.dim() - 1))
+    assert values.abs().max() <= limit
+    assert ((values - ratio.clamp(-limit, limit)).abs() <= 0.5001).all()
+
+
+@pytest.mark.parametrize("bits", [1, 9])
+def test_bits_out_of_range(bits):
+    with pytest.raises(ValueError, match=f"bits must be in 2 to 8, got {bits}; 4 is usual"):
+        LowBit(bits=bits)
 
 
 def test_bits():
     assert Int8().weight_bits == 8
     assert Int8(reduced_range=True).weight_bits == 7
-
-
-def test_get_scheme():
-    scheme = Int8(reduced_range=True)
-    assert get_scheme("int8") == Int8()
-    assert get_scheme(scheme) is scheme
-
-
-def test_unknown_scheme():
-    with pytest.raises(ValueError, match=r"scheme must be one of 'int8', .*, got 'int9'; choose"):
-        get_scheme("int9")
-
-
-def test_is_a_hydra_schema():
-    config = OmegaConf.merge(OmegaConf.structured(Int8), {"reduced_range": True})
-    assert OmegaConf.to_object(config) == Int8(reduced_range=True)
+    assert LowBit(bits=3).weight_bits == 3

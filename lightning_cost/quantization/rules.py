@@ -1,0 +1,46 @@
+"""How a network is quantised, beside the scheme."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_cost.quantization.observers import require_observer
+from lightning_cost.quantization.schemes.registry import get_scheme
+
+
+@dataclass(kw_only=True, slots=True)
+class QuantizationRules:
+    """Which layers are quantised how, and how their grids are found.
+
+    Args:
+        overrides: Schemes of single layers (a name, or a mapping of a name and settings) by name
+            or pattern (``*``, ``?``); the last that matches counts. By default the first and the
+            last layer have ``int8`` where the scheme has fewer than 8 bits.
+        exclude: Modules that stay in floating point, all within them included.
+        observer: How the ranges of activations are found, one of ``OBSERVERS``.
+        learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
+        calibration_samples: Training samples that the first ranges are set from.
+        freeze_after: Share of the epochs after which ranges and batch norms are frozen.
+
+    Raises:
+        ValueError: If a number is out of range, or a name unknown.
+    """
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    exclude: list[str] = field(default_factory=list)
+    observer: str = "moving_average"
+    learns_scales: bool = False
+    calibration_samples: int = 512
+    freeze_after: float = 0.5
+
+    def __post_init__(self) -> None:
+        for each in self.overrides.values():
+            get_scheme(each)
+        require_observer(self.observer)
+        if self.calibration_samples < 1:
+            raise ValueError(
+                f"calibration_samples must be >= 1, got {self.calibration_samples}; 512 is usual"
+            )
+        if not 0 <= self.freeze_after <= 1:
+            raise ValueError(
+                f"freeze_after must be in [0, 1], got {self.freeze_after}; 0.5 is usual"
+            )

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
+from lightning_cost.quantization.schemes.registry import SCHEMES, get_scheme, scheme_from_dict
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
+
+ALL = [
+    Int8(),
+    Int8(reduced_range=True),
+    LowBit(bits=3),
+    PowerOfTwo(terms=2),
+    FLightNN(mean_terms=1.7),
+    APoT(),
+]
+
+
+def test_all_are_here():
+    assert {type(scheme) for scheme in ALL} == set(SCHEMES.values())
+
+
+@pytest.mark.parametrize("scheme", ALL)
+def test_to_dict_and_back(scheme):
+    assert scheme_from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme
+
+
+@pytest.mark.parametrize("scheme", ALL)
+def test_levels_ascend_from_zero_within_int8(scheme):
+    levels = scheme.levels
+    assert levels[0] == 0
+    assert list(levels) == sorted(set(levels))
+    assert levels[-1] <= 127
+
+
+@pytest.mark.parametrize("scheme", ALL)
+def test_is_a_hydra_schema(scheme):
+    settings = {key: value for key, value in scheme.to_dict().items() if key != "name"}
+    config = OmegaConf.merge(OmegaConf.structured(type(scheme)), settings)
+    assert OmegaConf.to_object(config) == scheme
+
+
+def test_get_scheme():
+    scheme = Int8(reduced_range=True)
+    assert get_scheme(scheme) is scheme
+    assert get_scheme("int8") == Int8()
+    assert [get_scheme(f"int{bits}") for bits in range(2, 8)] == [
+        LowBit(bits=bits) for bits in range(2, 8)
+    ]
+    assert get_scheme("power_of_two_2") == PowerOfTwo(terms=2)
+    assert get_scheme({"name": "flightnn", "mean_terms": 1}) == FLightNN(mean_terms=1)
+
+
+@pytest.mark.parametrize("name", ["int9", None, "", "Int8"])
+def test_unknown_scheme(name):
+    with pytest.raises(ValueError, match=f"scheme must be one of 'int8', .*, got {name!r}; choose"):
+        get_scheme({"name": name})

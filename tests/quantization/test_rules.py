@@ -1,0 +1,32 @@
+import pytest
+from omegaconf import OmegaConf
+
+from lightning_cost.quantization.rules import QuantizationRules
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze_after": 1.5}, r"freeze_after must be in \[0, 1\], got 1.5"),
+        ({"calibration_samples": 0}, r"calibration_samples must be >= 1, got 0"),
+        ({"observer": "mean"}, r"observer must be one of 'moving_average', .*, got 'mean'"),
+        ({"overrides": {"0": "int1"}}, r"scheme must be one of .*, got 'int1'"),
+        (
+            {"overrides": {"0": {"name": "low_bit", "bits": 9}}},
+            r"bits must be in 2 to 8, got 9; 4 is usual",
+        ),
+        (
+            {"overrides": {"0": {"name": "apot", "bits": 4}}},
+            r"a scheme 'apot' must have settings of these names: none, got \['bits'\]",
+        ),
+    ],
+)
+def test_bad_rules(settings, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationRules(**settings)
+
+
+def test_is_a_hydra_schema():
+    given = {"overrides": {"*.conv1": "int4", "stem": {"name": "flightnn", "mean_terms": 1}}}
+    config = OmegaConf.merge(OmegaConf.structured(QuantizationRules), given)
+    assert OmegaConf.to_object(config) == QuantizationRules(**given)
