@@ -70,7 +70,8 @@ def saturates(runtime: str) -> bool:
 def probe_saturation(load: Callable[[nn.Module, Example], Session]) -> bool:
     """As :func:`saturates`, for what ``load`` makes of a deployed network and an example."""
     generator = torch.Generator().manual_seed(0)
-    network = _Probe(generator).eval()
+    with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
+        network = _Probe(generator).eval()
     # three quarters of the range and more, and the extremes
     example = 0.75 + 0.25 * torch.rand(4, _CHANNELS, 3, 3, generator=generator)
     example[0, 0], example[0, 1] = 0, 1

@@ -16,7 +16,7 @@ is_installed = importlib.util.find_spec("executorch") is not None
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed, reason="executorch is not installed")
-@pytest.mark.parametrize("name", ["residual", "in_place"])
+@pytest.mark.parametrize("name", ["residual"])
 def test_parity_on_executorch(name, tmp_path):
     network, x = prepared(name)
     deployed = deployed_copy(network, x)
