@@ -90,12 +90,14 @@ class ChosenTerms(nn.Module):
         """
         scales = self._fitted(weight) if scales is None else scales
         flat = weight.detach().float()
+        largest = flat.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
         left = [flat]
         for scale, levels in zip(scales[:-1], _LEVELS[:-1], strict=True):
             left.append(flat - nearest_levels(weight, scale, levels) * per_filter(scale, weight))
         tiny = torch.finfo(torch.float32).tiny
-        roots = torch.stack([each.flatten(1).square().mean(1).sqrt() for each in left])
-        return ((roots + tiny) / (flat.square().mean().sqrt() + tiny)).log()
+        # in units of the largest weight, as squares overflow early
+        roots = torch.stack([(each / largest).flatten(1).square().mean(1).sqrt() for each in left])
+        return ((roots + tiny) / ((flat / largest).square().mean().sqrt() + tiny)).log()
 
     def _fitted(self, weight: Tensor) -> Tensor:
         return torch.stack(

@@ -1,0 +1,120 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import PowerOfTwo, sums_of_powers
+from lightning_cost.quantization.terms import ChosenTerms, assign_terms
+
+SHAPES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=4)
+
+
+def layers(shapes, mean_terms, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    weights = [torch.randn(shape, generator=generator) for shape in shapes]
+    scheme = FLightNN(mean_terms=mean_terms)
+    return {str(i): (ChosenTerms(scheme, each), each) for i, each in enumerate(weights)}
+
+
+def spent(quantized):
+    return sum(int(each.num_terms.sum()) * weight[0].numel() for each, weight in quantized.values())
+
+
+@given(shapes=SHAPES, mean_terms=st.floats(0.05, 2), seed=st.integers(0, 99))
+def test_budget_is_kept_and_used_up_to_one_filter(shapes, mean_terms, seed):
+    quantized = layers(shapes, mean_terms, seed)
+    with torch.no_grad():
+        for each, _ in quantized.values():
+            each.thresholds.normal_(generator=torch.Generator().manual_seed(seed))
+    assign_terms(quantized)
+    allowed = mean_terms * sum(weight.numel() for _, weight in quantized.values())
+    assert spent(quantized) <= allowed + 1e-3
+    assert spent(quantized) > allowed - max(weight[0].numel() for _, weight in quantized.values())
+
+
+@given(seed=st.integers(0, 99))
+def test_a_larger_budget_takes_no_term_away(seed):
+    quantized = layers([(5, 4), (3, 8)], 2.0, seed)
+    before = None
+    for mean_terms in (0.5, 1.0, 1.3, 2.0):
+        for each, _ in quantized.values():
+            each.scheme = FLightNN(mean_terms=mean_terms)
+        assign_terms(quantized)
+        now = torch.cat([each.num_terms for each, _ in quantized.values()])
+        assert before is None or (now >= before).all()
+        before = now.clone()
+    assert (before == 2).all()
+
+
+def test_layers_of_other_means_have_budgets_of_their_own():
+    one, two = layers([(4, 5)], 1.0)["0"], layers([(4, 5)], 2.0)["0"]
+    assign_terms({"a": one, "b": two})
+    assert one[0].num_terms.tolist() == [1] * 4
+    assert two[0].num_terms.tolist() == [2] * 4
+
+
+def test_wide_margins_come_first():
+    # what a power of two represents exactly asks for no second term
+    weight = torch.tensor([[4.0, -2.0, 1.0, 64.0], [3.0, 11.0, -5.0, 64.0]])
+    rounding = ChosenTerms(FLightNN(mean_terms=1.5), weight)
+    assign_terms({"": (rounding, weight)})
+    assert rounding.num_terms.tolist() == [1, 2]
+
+
+def test_a_lower_threshold_is_granted_first():
+    weight = torch.randn(1, 9).repeat(3, 1)
+    rounding = ChosenTerms(FLightNN(mean_terms=4 / 3), weight)
+    with torch.no_grad():
+        rounding.thresholds[1] = torch.tensor([0.3, -0.3, 0.0])
+    assign_terms({"": (rounding, weight)})
+    assert rounding.num_terms.tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize("num_terms", [0, 1, 2])
+def test_rounds_as_the_scheme_with_so_many_terms(num_terms):
+    weight = torch.randn(4, 20, requires_grad=True)
+    rounding = ChosenTerms(FLightNN(), weight.detach())
+    rounding.num_terms.fill_(num_terms)
+    rounded = rounding.eval()(weight)
+    assert torch.equal(rounded.weight, rounded.values * rounded.scale[:, None])
+    assert set(rounded.values.abs().flatten().tolist()) <= set(sums_of_powers(num_terms))
+    assert torch.equal(rounding.scale_of(weight), rounded.scale)
+    if num_terms:
+        scheme = PowerOfTwo(terms=num_terms)
+        scale = scheme.fit_scale(weight, scheme.fit_scale(weight))
+        expected, _ = scheme.quantize_weight(weight, scale)
+        assert torch.equal(rounded.values, expected)
+    gradient = torch.randn(4, 20)
+    rounded.weight.backward(gradient)
+    assert torch.equal(weight.grad, gradient * (num_terms > 0))
+
+
+def test_a_threshold_learns_what_its_term_would_do_to_the_loss():
+    torch.manual_seed(0)
+    weight = torch.randn(3, 20)
+    rounding = ChosenTerms(FLightNN(), weight).eval()
+    rounding.num_terms.copy_(torch.tensor([1, 1, 2]))
+    rounded = rounding(weight)
+    gradient = torch.randn(3, 20)
+    rounded.weight.backward(gradient)
+    scales = [PowerOfTwo(terms=k).fit_scale(weight, rounding.scales[k - 1]) for k in (1, 2)]
+    first, second = (
+        PowerOfTwo(terms=k).quantize_weight(weight, scale)[0] * scale[:, None]
+        for k, scale in zip((1, 2), scales, strict=True)
+    )
+    margin = rounding.margins(weight)[1] / 0.1
+    slope = margin.sigmoid() * (1 - margin.sigmoid()) / 0.1
+    expected = -(gradient * (second - first)).sum(1) * slope
+    assert torch.allclose(rounding.thresholds.grad[1], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-42, 1e30])
+def test_extreme_filters_stay_finite(value):
+    weight = torch.stack([torch.full((5,), value), torch.randn(5)]).requires_grad_()
+    rounding = ChosenTerms(FLightNN(), weight.detach())
+    assign_terms({"": (rounding, weight.detach())})
+    rounded = rounding.train()(weight)
+    rounded.weight.sum().backward()
+    for tensor in (rounded.weight, weight.grad, rounding.thresholds.grad, rounding.scales):
+        assert tensor.isfinite().all()
