@@ -1,7 +1,7 @@
 """Quantisation-aware training inside a fit."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +21,7 @@ from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
+    on_rank_zero,
     require_changeable,
     uninterrupted,
 )
@@ -30,6 +31,7 @@ from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
 from lightning_cost.quantization.rules import QuantizationRules
+from lightning_cost.quantization.saturation import saturates
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
 
@@ -50,6 +52,8 @@ class QuantizationAwareTraining(pl.Callback):
         epochs: Epochs of training with fake quantisers.
         rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
+        runtimes: What will run the network on this machine. Where the 8-bit products of one
+            overflow, which is tried when quantisation begins, uniform weights keep to 7 bits.
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
@@ -64,6 +68,7 @@ class QuantizationAwareTraining(pl.Callback):
         epochs: int = 2,
         rules: QuantizationRules | None = None,
         distillation: Distillation | None = None,
+        runtimes: Sequence[str] = (),
         network: str | None = None,
     ) -> None:
         if start is not None and start < 0:
@@ -75,6 +80,7 @@ class QuantizationAwareTraining(pl.Callback):
         self.epochs = epochs
         self.rules = rules or QuantizationRules()
         self.distillation = distillation
+        self.runtimes = tuple(runtimes)
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
@@ -96,7 +102,7 @@ class QuantizationAwareTraining(pl.Callback):
     def preview(self, network: nn.Module, example: Any) -> nn.Module:
         """``network`` quantised, with the ranges that ``example`` alone shows."""
         if not any(isinstance(change, PrepareQuantization) for change in lineage_of(network)):
-            apply_change(network, self._plan(network, example))
+            apply_change(network, self._plan(network, example, self._saturating()))
             calibrate(network, [example])
         return deployed_copy(network, example)
 
@@ -202,12 +208,21 @@ class QuantizationAwareTraining(pl.Callback):
             return epoch == trainer.max_epochs
         return all(callback.is_finished for callback in others)
 
-    def _plan(self, network: nn.Module, example: Any) -> PrepareQuantization:
-        return plan_quantization(network, example, self.scheme, self.rules)
+    def _saturating(self) -> list[str]:
+        return [runtime for runtime in self.runtimes if saturates(runtime)]
+
+    def _plan(
+        self, network: nn.Module, example: Any, saturating: Sequence[str]
+    ) -> PrepareQuantization:
+        return plan_quantization(
+            network, example, self.scheme, self.rules, reduced_range=bool(saturating)
+        )
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, network = find_network(pl_module, self.network)
-        change = self._plan(network, capture_example(trainer, pl_module, self.network))
+        example = capture_example(trainer, pl_module, self.network)
+        saturating = on_rank_zero(trainer, self._saturating)
+        change = self._plan(network, example, saturating)
         batches = capture_batches(trainer, pl_module, self.network, self.rules.calibration_samples)
         with uninterrupted():
             apply_during_fit(trainer, network, change)
@@ -224,6 +239,11 @@ class QuantizationAwareTraining(pl.Callback):
             f"quantisation ({', '.join(f'{count} {name}' for name, count in schemes.items())}): "
             f"{len(change.sources)} layers, {len(change.folded)} batch norms folded"
         )
+        if saturating:
+            rank_zero_info(
+                f"quantisation keeps uniform weights to 7 bits: on this machine 8-bit products "
+                f"overflow in {', '.join(saturating)}"
+            )
         for name, reason in change.left_float.items():
             rank_zero_info(f"quantisation leaves {path}.{name} in floating point: {reason}")
 

@@ -31,3 +31,24 @@ def dequantize_filters(values: Tensor, scale: Tensor) -> Tensor:
         values, scale, zero_points, 0, info.min, info.max, values.dtype
     )
     return dequantized
+
+
+def quantize_dequantize_signed(x: Tensor, *, scale: float, zero_point: int) -> Tensor:
+    """``x`` rounded to the signed 8-bit grid, as floating point.
+
+    >>> x = torch.tensor([-1.0, 0.3, 9.0])
+    >>> quantize_dequantize_signed(x, scale=0.5, zero_point=-128).tolist()
+    [0.0, 0.5, 9.0]
+    """
+    limits = (zero_point, -128, 127, torch.int8)
+    quantized = _OPERATORS.quantize_per_tensor(x, scale, *limits)
+    dequantized: Tensor = _OPERATORS.dequantize_per_tensor(quantized, scale, *limits)
+    return dequantized
+
+
+def dequantize_filters_from(values: Tensor, scale: Tensor, zero_points: Tensor) -> Tensor:
+    """As :func:`dequantize_filters`, of int8 within -127 to 127, with ``zero_points`` given."""
+    dequantized: Tensor = _OPERATORS.dequantize_per_channel(
+        values, scale, zero_points, 0, -127, 127, torch.int8
+    )
+    return dequantized

@@ -13,7 +13,7 @@ from lightning_cost.network.folding import pairs_in
 from lightning_cost.quantization.placement import attentions, place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
 from lightning_cost.quantization.rules import QuantizationRules
-from lightning_cost.quantization.schemes.assignment import assign_schemes
+from lightning_cost.quantization.schemes.assignment import assign_schemes, with_reduced_range
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
 
@@ -23,6 +23,8 @@ def plan_quantization(
     example: Example,
     scheme: Scheme | str | Mapping[str, Any] = "int8",
     rules: QuantizationRules | None = None,
+    *,
+    reduced_range: bool = False,
 ) -> PrepareQuantization:
     """Plan the preparation of ``network`` from one forward pass; it is left as it was found.
 
@@ -32,6 +34,8 @@ def plan_quantization(
         scheme: The grid of the weights, its name, or a mapping of its name and settings. With
             fewer than 8 bits the first and the last layer get ``int8``.
         rules: Which layers are quantised how, and how their grids are found.
+        reduced_range: Whether uniform weights keep to 7 bits, for a machine on which larger
+            products overflow; see ``quantization.saturation``.
 
     Raises:
         ValueError: If a name is unknown or a pattern matches nothing, if nothing is left to
@@ -66,12 +70,15 @@ def plan_quantization(
             f"({listed or 'no weights'}); exclude less, or do not quantise it"
         )
     called = dict.fromkeys(call.module for call in dataflow.calls)
+    schemes = assign_schemes(
+        [name for name in called if name in placement.sources or name in placement.tables],
+        get_scheme(scheme),
+        {pattern: get_scheme(each) for pattern, each in rules.overrides.items()},
+    )
+    if reduced_range:
+        schemes = {name: with_reduced_range(each) for name, each in schemes.items()}
     return PrepareQuantization(
-        schemes=assign_schemes(
-            [name for name in called if name in placement.sources or name in placement.tables],
-            get_scheme(scheme),
-            {pattern: get_scheme(each) for pattern, each in rules.overrides.items()},
-        ),
+        schemes=schemes,
         folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
         sources=placement.sources,
         tables=placement.tables,

@@ -14,6 +14,7 @@ from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import CompressSettings, RunConfig
+from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
 
 
 def compress_to(
@@ -81,6 +82,7 @@ def compress_to(
                 start=None if settings.prune else settings.schedule.warmup_epochs,
                 epochs=settings.quantize_epochs,
                 rules=settings.quantization,
+                runtimes=_runtimes_here(hardware),
                 distillation=settings.distillation,
                 network=network,
             )
@@ -89,6 +91,14 @@ def compress_to(
         BudgetStopping(model=budget, training=training, hardware=hardware, network=network)
     )
     return callbacks
+
+
+def _runtimes_here(hardware: Hardware | None) -> list[str]:
+    """What may run the delivered file on this machine, if it is delivered for it."""
+    if hardware is None or not hardware.is_local:
+        return []
+    installed = [name for name in DEPLOYABLE if name in installed_runtimes()]
+    return [hardware.runtime] if hardware.runtime in installed else installed
 
 
 def callbacks_for(config: RunConfig) -> list[Callback]:

@@ -13,6 +13,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import AUTO, Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.quantization.executorch_file import write_executorch
 from lightning_cost.runtime.contract import (
     DEPLOYABLE,
     RUNTIMES,
@@ -38,7 +39,8 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
         path: The file to write.
         example: What one forward pass takes; the batch axis stays dynamic.
         runtime: The file's format: ``"onnx"``, which ONNX Runtime and OpenVINO both read, or
-            ``"openvino"`` for OpenVINO's own, an ``.xml`` file with a ``.bin`` beside it.
+            ``"openvino"`` for OpenVINO's own, an ``.xml`` file with a ``.bin`` beside it; or
+            ``"executorch"`` for a ``.pte`` file with the batch of ``example``.
 
     Raises:
         ValueError: If ``runtime`` names no format that can be written, or ``path`` does not end
@@ -46,7 +48,7 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
     """
     if runtime not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise ValueError(f"runtime must be one of {known}, got {runtime!r}; all of them read ONNX")
+        raise ValueError(f"runtime must be one of {known}, got {runtime!r}; choose one of them")
     return _FORMATS[runtime](deployed_copy(network, example), example, Path(path))
 
 
@@ -54,6 +56,7 @@ _FORMATS: dict[str, Callable[[nn.Module, Example, Path], Path]] = {
     "onnx": write_onnx,
     "onnxruntime": write_onnx,
     "openvino": write_openvino_ir,
+    "executorch": write_executorch,
 }
 
 

@@ -16,6 +16,7 @@ from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.quantization import callback
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.prepare import is_prepared
@@ -381,3 +382,22 @@ def test_unknown_exclude_is_an_error_of_the_fit():
     quantization = QuantizationAwareTraining(start=0, rules=QuantizationRules(exclude=["stem"]))
     with pytest.raises(ValueError, match=r"exclude must name modules of the network, got 'stem'"):
         trainer_with(quantization, max_epochs=1).fit(Classifier(), loader(128))
+
+
+@pytest.mark.parametrize("is_saturating", [False, True])
+def test_seven_bits_where_the_products_of_a_runtime_overflow(monkeypatch, is_saturating):
+    monkeypatch.setattr(
+        callback, "saturates", lambda runtime: is_saturating and runtime == "openvino"
+    )
+    quantization = QuantizationAwareTraining(
+        start=0, epochs=1, runtimes=["onnxruntime", "openvino"]
+    )
+    module = Classifier()
+    trainer_with(quantization, max_epochs=1).fit(module, loader(64))
+    (change,) = lineage_of(module.network)
+    assert {scheme.reduced_range for scheme in change.schemes.values()} == {is_saturating}
+    deployed = deployed_copy(module.network, digits()[0][:1])
+    largest = max(int(layer.stored_weight.values.abs().max()) for layer in deployed[::3][:2])
+    assert largest == (63 if is_saturating else 127)
+    preview = quantization.preview(small_network(), digits()[0][:1])
+    assert int(preview[0].stored_weight.values.abs().max()) == largest

@@ -9,6 +9,7 @@ from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.quantization.convert import StoredIntegers, convert
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.runtime.onnx_file import write_onnx
 from tests.quantization.networks import NETWORKS, SCHEMES, prepared, trained
 
@@ -89,7 +90,7 @@ def test_result_of_a_folded_batch_norm_stays_quantised():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
     x = torch.randn(4, 1, 8, 8)
-    apply_change(network, plan_quantization(network, x, exclude=["0"]))
+    apply_change(network, plan_quantization(network, x, rules=QuantizationRules(exclude=["0"])))
     network.train()(x)
     expected = network.eval()(x)
     converted = deployed_copy(network, x)

@@ -9,6 +9,7 @@ from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.rules import QuantizationRules
+from lightning_cost.recipe import callbacks
 from lightning_cost.recipe.callbacks import callbacks_for, compress_to
 from lightning_cost.recipe.config import CompressSettings, RunConfig
 
@@ -62,6 +63,22 @@ def test_everything_is_passed_on():
 def test_without_pruning_quantisation_starts_after_the_warm_up():
     settings = CompressSettings(prune=False, schedule=PruningSchedule(warmup_epochs=6))
     assert compress_to(HALF, settings=settings)[1].start == 6
+
+
+@pytest.mark.parametrize(
+    ("hardware", "runtimes"),
+    [
+        (None, ()),
+        (Hardware.load("raspberry_pi_4"), ()),
+        (Hardware.local(runtime="openvino"), ("openvino",)),
+        (Hardware.local(runtime="eager"), ("onnxruntime", "openvino")),
+        (Hardware.local(), ("onnxruntime", "openvino")),
+    ],
+)
+def test_saturation_is_probed_on_what_runs_the_file_here(monkeypatch, hardware, runtimes):
+    installed = ["eager", "onnxruntime", "openvino"]
+    monkeypatch.setattr(callbacks, "installed_runtimes", lambda: installed)
+    assert compress_to(HALF, hardware=hardware)[2].runtimes == runtimes
 
 
 def test_an_empty_budget():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lightning_cost.quantization.schemes.scheme import Scheme
-from lightning_cost.quantization.schemes.uniform import Int8
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
 
 def assign_schemes(
@@ -40,3 +40,16 @@ def assign_schemes(
         usual = Int8() if layer in ends and not isinstance(scheme, Int8) else scheme
         assigned[layer] = matching[-1] if matching else usual
     return assigned
+
+
+def with_reduced_range(scheme: Scheme) -> Scheme:
+    """``scheme`` within 7 bits where it is uniform with 8; others stay what they are.
+
+    >>> with_reduced_range(Int8()), with_reduced_range(LowBit(bits=4))
+    (Int8(reduced_range=True), LowBit(bits=4))
+    """
+    if isinstance(scheme, Int8):
+        return Int8(reduced_range=True)
+    if isinstance(scheme, LowBit):
+        return LowBit(bits=min(scheme.bits, 7))
+    return scheme

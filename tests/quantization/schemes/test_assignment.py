@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_cost.quantization.schemes.assignment import assign_schemes
+from lightning_cost.quantization.schemes.assignment import assign_schemes, with_reduced_range
 from lightning_cost.quantization.schemes.powers import PowerOfTwo
 from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
@@ -29,3 +29,19 @@ def test_a_pattern_that_matches_nothing():
     message = r"overrides must match layers that are quantised, got 'blok\*'; choose among 'stem'"
     with pytest.raises(ValueError, match=message):
         assign_schemes(LAYERS, Int8(), {"blok*": Int8()})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reduced"),
+    [
+        (Int8(), Int8(reduced_range=True)),
+        (Int8(reduced_range=True), Int8(reduced_range=True)),
+        (LowBit(bits=8), LowBit(bits=7)),
+        (LowBit(bits=3), LowBit(bits=3)),
+        (PowerOfTwo(), PowerOfTwo()),
+    ],
+)
+def test_reduced_range_holds_two_products_in_16_bits(scheme, reduced):
+    found = with_reduced_range(scheme)
+    assert found == reduced
+    assert 2 * 255 * found.levels[-1] < 2**15
