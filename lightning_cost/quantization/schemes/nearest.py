@@ -1,6 +1,7 @@
 """Rounding to any set of levels, and the scale that makes its error least."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_cost.quantization.schemes.filters import largest_of, per_filter
@@ -51,10 +52,11 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     if previous is not None:
         return _refitted(unit, previous / largest, levels) * largest
     best = torch.full_like(largest, 1 / levels[-1])
-    least = torch.full_like(largest, torch.inf)
+    least = torch.full_like(largest, torch.inf, dtype=torch.float64)
+    errors = _SquaredErrors(unit, levels)
     for ratio in _RATIOS:
-        scale = torch.full_like(largest, ratio / levels[-1])
-        error = _squared_error(unit, scale, levels)
+        scale = ratio / levels[-1]
+        error = errors.of(scale)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     for _ in range(_REFITS):
         best = _refitted(unit, best, levels)
@@ -72,9 +74,31 @@ def _refitted(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Tensor:
     return refitted.clamp_min(torch.finfo(torch.float32).eps)
 
 
-def _squared_error(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Tensor:
-    rounded = nearest_levels(weight, scale, levels) * per_filter(scale, weight)
-    return (rounded - weight.detach().float()).flatten(1).square().sum(1)
+class _SquaredErrors:
+    """The squared error of :func:`nearest_levels` for many scales.
+
+    Sorted once, the magnitudes that go to one level lie side by side, so that a scale needs the
+    places of its midpoints among them and not another look at each weight.
+    """
+
+    def __init__(self, weight: Tensor, levels: tuple[int, ...]) -> None:
+        # in double precision, as it is differences of long sums that are compared
+        self._sorted = weight.abs().flatten(1).double().sort(1).values
+        start = self._sorted.new_zeros(len(weight), 1)
+        self._sums = torch.cat([start, self._sorted.cumsum(1)], 1)
+        self._levels = torch.tensor(levels, dtype=torch.float64, device=weight.device)
+        self._midpoints = (self._levels[1:] + self._levels[:-1]) / 2
+
+    def of(self, scale: float) -> Tensor:
+        """That of each filter, but for the sum of its squares, which no scale changes."""
+        num_filters, size = self._sorted.shape
+        bounds = (self._midpoints * scale).expand(num_filters, -1).contiguous()
+        ends = torch.searchsorted(self._sorted, bounds, right=True)
+        edges = F.pad(F.pad(ends, (1, 0)), (0, 1), value=size)
+        values = self._levels * scale
+        counts, sums = edges.diff(dim=1), self._sums.gather(1, edges).diff(dim=1)
+        error: Tensor = (values * (values * counts - 2 * sums)).sum(1)
+        return error
 
 
 def _grid(levels: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
