@@ -20,6 +20,11 @@ from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.packing.packed import (
+    load_packed,
+    packed_size_bytes,
+    save_packed,
+)
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.recipe.deployment import export
 from lightning_cost.report.html import write_report
@@ -48,7 +53,10 @@ __all__ = [
     "count_macs",
     "export",
     "load_compressed",
+    "load_packed",
     "measure",
     "memory_fit",
+    "packed_size_bytes",
+    "save_packed",
     "write_report",
 ]
