@@ -25,27 +25,37 @@ from lightning_cost.quantization.packing.packed import (
     packed_size_bytes,
     save_packed,
 )
+from lightning_cost.quantization.rules import QuantizationRules
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.recipe.deployment import export
 from lightning_cost.report.html import write_report
 
 __all__ = [
+    "APoT",
     "BudgetStopping",
     "Cost",
     "CostMonitor",
     "Distillation",
     "EvolutionSearch",
+    "FLightNN",
     "GlobalRanking",
     "GlobalRankingPruning",
     "Hardware",
+    "Int8",
     "LatencyTable",
+    "LowBit",
     "MacReport",
     "Measurement",
     "MemoryFit",
     "MetricGuard",
     "ModelBudget",
+    "PowerOfTwo",
     "PruningSchedule",
     "QuantizationAwareTraining",
+    "QuantizationRules",
     "Resource",
     "TrainingBudget",
     "compress_to",
