@@ -24,17 +24,7 @@ from lightning_cost.pruning.search.memory import SearchMemory
 from lightning_cost.pruning.search.panel import CandidatePlans, Panel
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.problem import PruningProblem
-from pruning import (
-    BASE_EPOCHS,
-    RECOVERY_STEPS,
-    Base,
-    Rows,
-    base_of,
-    run_ours,
-)
-from pruning import (
-    NAME as BASE_FOLDER,
-)
+from pruning import RECOVERY_STEPS, run_ours
 
 NAME = "search_correlation"
 
@@ -85,7 +75,7 @@ def main() -> None:
     results = ResultsFile(NAME, quick=settings.quick)
     lines = []
     for seed in settings.seeds:
-        base = base_of(settings.data, seed, epochs=epochs, folder=FOLDER / BASE_FOLDER / "bases")
+        base = base_of(settings.data, seed, epochs=epochs)
         name = f"{'quick_' if settings.quick else ''}seed{seed}.jsonl"
         rows = Rows(FOLDER / NAME / name, results)
         for level in settings.levels:
