@@ -28,7 +28,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from quantization_peers import PEERS
+from quantization_peers import FREEZE_AFTER, PEERS
 from results_file import FOLDER, ResultsFile, Rows, argument_parser
 from torch import Tensor, nn
 from trained_base import BASE_EPOCHS, BATCH_SIZE, MODELS, Base, base_of, epochs_of, fine_tuned
@@ -85,10 +85,13 @@ def quantized_by_us(base: Base, scheme: str, steps: int) -> nn.Module:
     """A prepared copy, trained for ``steps`` steps or calibrated if there are none."""
     network, settings = copy.deepcopy(base.network), get_scheme(SCHEMES[scheme])
     if steps:
-        epochs = epochs_of(steps, base.data)
-        return tuned(
-            network, base, steps, [QuantizationAwareTraining(settings, start=0, epochs=epochs)]
+        training = QuantizationAwareTraining(
+            settings,
+            start=0,
+            epochs=epochs_of(steps, base.data),
+            freeze_after=FREEZE_AFTER,
         )
+        return tuned(network, base, steps, [training])
     batches = calibration_batches(base)
     apply_change(network, plan_quantization(network, batches[0], settings))
     calibrate(network, batches)

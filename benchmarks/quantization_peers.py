@@ -22,6 +22,9 @@ from typing_extensions import override
 
 from lightning_cost.runtime.onnx_file import write_onnx
 
+FREEZE_AFTER = 0.9
+"""Share of the steps after which ranges and batch norms stand still, ours too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -40,14 +43,14 @@ class Peer:
     callbacks: Sequence[pl.Callback] = ()
 
 
-class FreezeHalfway(pl.Callback):
-    """Keeps ranges and batch norms as they are from the middle of training on, as ours does."""
+class Freeze(pl.Callback):
+    """Keeps ranges and batch norms of a graph of torchao as they are towards the end."""
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == trainer.estimated_stepping_batches // 2:
+        if trainer.global_step == int(FREEZE_AFTER * trainer.estimated_stepping_batches):
             network: Any = pl_module.network
             network.apply(disable_observer)
             network.eval()  # of an exported network: its batch norms and dropouts
@@ -98,8 +101,6 @@ def written_by_nncf(network: Any, example: Tensor, path: Path) -> tuple[list[Pat
 
 
 PEERS = {
-    "torchao": Peer(
-        prepare=prepared_by_torchao, write=written_by_torchao, callbacks=[FreezeHalfway()]
-    ),
+    "torchao": Peer(prepare=prepared_by_torchao, write=written_by_torchao, callbacks=[Freeze()]),
     "nncf": Peer(prepare=prepared_by_nncf, write=written_by_nncf),
 }

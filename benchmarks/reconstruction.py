@@ -9,7 +9,8 @@ import copy
 import statistics
 
 import torch
-from results_file import FOLDER, ResultsFile, argument_parser
+from results_file import ResultsFile, argument_parser
+from trained_base import BASE_EPOCHS, Base, accuracy_percent, base_of
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import first_samples

@@ -7,9 +7,10 @@ search saw with the test accuracy afterwards, over all of them and over the bett
 """
 
 import torch
-from results_file import FOLDER, ResultsFile, argument_parser
+from results_file import FOLDER, ResultsFile, Rows, argument_parser
 from scipy.stats import spearmanr
 from search_speed import search_data
+from trained_base import BASE_EPOCHS, Base, base_of
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.resource import Resource
