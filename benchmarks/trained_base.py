@@ -66,8 +66,9 @@ def fine_tuned(
 ) -> nn.Module:
     """``network`` after ``steps`` steps with one arc of the learning rate."""
     num_epochs = epochs_of(steps, data)
+    network.train()  # Lightning leaves what is in evaluation mode there
     module = ImageClassifier(
-        network.train(),  # Lightning leaves what is in evaluation mode there
+        network,
         num_classes=data.num_classes,
         phases=[LearningPhase(epochs=num_epochs, peak=peak)],
     )
