@@ -22,16 +22,15 @@ import copy
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch_pruning
-from results_file import FOLDER, ResultsFile, argument_parser
-from torch import Tensor, nn
+from results_file import FOLDER, ResultsFile, Rows, argument_parser
+from torch import nn
+from trained_base import BASE_EPOCHS, Base, accuracy_percent, base_of, fine_tuned
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.macs import count_macs
@@ -45,14 +44,9 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.runtime.latency import measure_side_by_side
-from lightning_cost.zoo.augmentation import Augmentation
-from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 from lightning_cost.zoo.data import ImageData
-from lightning_cost.zoo.resnet import resnet20
 
 NAME = "pruning"
-WIDTH, BATCH_SIZE = 16, 128
-BASE_EPOCHS, BASE_PEAK = 8, 0.1
 RECOVERY_STEPS, RECOVERY_PEAK = 430, 0.02
 LEVELS = (0.5, 0.25, 0.125)
 NUM_RANKING_IMAGES = 512
@@ -85,34 +79,6 @@ OURS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Base:
-    """A trained network, its data and what it counts."""
-
-    network: nn.Module
-    data: ImageData
-    example: Tensor
-    seed: int
-
-    @property
-    def macs(self) -> int:
-        """Of the dense network, for one image."""
-        return count_macs(self.network, self.example).total
-
-
-def data_of(name: str, seed: int) -> ImageData:
-    data = ImageData(
-        name,
-        batch_size=BATCH_SIZE,
-        seed=seed,
-        search_ratio=0.04,
-        val_ratio=0.04,
-        augmentation=Augmentation(max_shift=2, flips=True),
-    )
-    data.setup()
-    return data
-
-
 def trained(
     network: nn.Module,
     data: ImageData,
@@ -122,57 +88,9 @@ def trained(
     callbacks: Sequence[pl.Callback] = (),
 ) -> tuple[nn.Module, CostMonitor]:
     """``network`` after ``steps`` steps with one arc of the learning rate, and what they took."""
-    steps_per_epoch = len(data.train_dataloader())
-    num_epochs = -(-steps // steps_per_epoch)
     monitor = CostMonitor()
-    module = ImageClassifier(
-        network.train(),  # Lightning leaves what is in evaluation mode there
-        num_classes=data.num_classes,
-        phases=[LearningPhase(epochs=num_epochs, peak=peak)],
-    )
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=num_epochs,
-        limit_train_batches=round(steps / num_epochs),
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        callbacks=[*callbacks, monitor],
-        precision="bf16-mixed" if torch.cpu._is_amx_tile_supported() else "32-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data)
-    return module.network, monitor
-
-
-@torch.no_grad()
-def accuracy_percent(network: nn.Module, part: Any) -> float:
-    network.eval()
-    hits = sum(
-        int((network(images).argmax(1) == labels).sum())
-        for start in range(0, len(part), 1000)
-        for images, labels in [part.__getitems__(range(start, min(start + 1000, len(part))))]
-    )
-    return 100 * hits / len(part)
-
-
-def base_of(name: str, seed: int, *, epochs: int, folder: Path) -> Base:
-    """The dense network of a seed: loaded if it was trained before."""
-    data = data_of(name, seed)
-    pl.seed_everything(seed, verbose=False)
-    network = resnet20(width=WIDTH, in_channels=data.in_channels)
-    file = folder / f"base_{name}_{epochs}_epochs_seed{seed}.pt"
-    if file.exists():
-        network.load_state_dict(torch.load(file, weights_only=True))
-    else:
-        steps = epochs * len(data.train_dataloader())
-        network, _ = trained(network, data, steps=steps, peak=BASE_PEAK)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(network.state_dict(), file)
-    example = torch.zeros(1, data.in_channels, *data.image_size)
-    return Base(network=network.eval(), data=data, example=example, seed=seed)
+    network = fine_tuned(network, data, steps=steps, peak=peak, callbacks=[*callbacks, monitor])
+    return network, monitor
 
 
 def cut_by_peer(base: Base, method: str, level: float) -> nn.Module:
@@ -272,26 +190,6 @@ def size_columns(network: nn.Module, base: Base) -> dict[str, Any]:
     }
 
 
-class Rows:
-    """The rows of one seed in a file that a later run goes on with."""
-
-    def __init__(self, path: Path, results: ResultsFile) -> None:
-        self._path, self._results = path, results
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.known = {(row["case"], row["method"]): row for row in map(json.loads, lines)}
-
-    def get(self, case: str, method: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row that is there, or else what ``make`` gives, saved."""
-        if (case, method) not in self.known:
-            self._results.progress(f"{self._path.stem}, {case}, {method}")
-            row = {"case": case, "method": method, **make()}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            self.known[case, method] = row
-        return self.known[case, method]
-
-
 def run_level(base: Base, level: float, rows: Rows, settings: argparse.Namespace) -> None:
     case = f"{100 * level:g} % of MACs"
     steps = settings.steps
@@ -389,7 +287,7 @@ def main() -> None:
     folder = FOLDER / NAME
     prefix = "quick_" if settings.quick else ""
     for seed in settings.seeds:
-        base = base_of(settings.data, seed, epochs=epochs, folder=folder / "bases")
+        base = base_of(settings.data, seed, epochs=epochs)
         rows = Rows(folder / f"{prefix}seed{seed}.jsonl", results)
         dense = rows.get("dense", "dense", lambda base=base: dense_row(base))
         results.progress(f"seed {seed}: dense {dense['test_accuracy_percent']:.2f} %")

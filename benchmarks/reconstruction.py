@@ -9,7 +9,8 @@ import copy
 import statistics
 
 import torch
-from results_file import FOLDER, ResultsFile, argument_parser
+from results_file import ResultsFile, argument_parser
+from trained_base import BASE_EPOCHS, Base, accuracy_percent, base_of
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import first_samples
@@ -22,7 +23,6 @@ from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.structure.surgery import RemoveChannels, operated, removal
 from lightning_cost.pruning.target.path import uniform_path
-from pruning import BASE_EPOCHS, Base, accuracy_percent, base_of
 
 NAME = "reconstruction"
 LEVELS = (0.5, 0.25, 0.125)
@@ -64,7 +64,7 @@ def main() -> None:
     results = ResultsFile(NAME, quick=settings.quick)
     for seed in seeds:
         results.progress(f"seed {seed}")
-        base = base_of("fashion_mnist", seed, epochs=epochs, folder=FOLDER / "pruning" / "bases")
+        base = base_of("fashion_mnist", seed, epochs=epochs)
         dense = {"dense": accuracy_percent(base.network, base.data.part("val"))}
         cases = [("100 %", dense), *((f"{lv:.1%}", accuracies(base, lv)) for lv in LEVELS)]
         for case, found in cases:

@@ -4,7 +4,7 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -79,3 +79,23 @@ class ResultsFile:
             "date": datetime.now(timezone.utc).date().isoformat(),
             "versions": versions,
         }
+
+
+class Rows:
+    """The rows of one seed in a file that a later run goes on with."""
+
+    def __init__(self, path: Path, results: ResultsFile) -> None:
+        self._path, self._results = path, results
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.known = {(row["case"], row["method"]): row for row in map(json.loads, lines)}
+
+    def get(self, case: str, method: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row that is there, or else what ``make`` gives, saved."""
+        if (case, method) not in self.known:
+            self._results.progress(f"{self._path.stem}, {case}, {method}")
+            row = {"case": case, "method": method, **make()}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            self.known[case, method] = row
+        return self.known[case, method]

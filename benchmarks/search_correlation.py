@@ -7,9 +7,10 @@ search saw with the test accuracy afterwards, over all of them and over the bett
 """
 
 import torch
-from results_file import FOLDER, ResultsFile, argument_parser
+from results_file import FOLDER, ResultsFile, Rows, argument_parser
 from scipy.stats import spearmanr
 from search_speed import search_data
+from trained_base import BASE_EPOCHS, Base, base_of
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.resource import Resource
@@ -24,17 +25,7 @@ from lightning_cost.pruning.search.memory import SearchMemory
 from lightning_cost.pruning.search.panel import CandidatePlans, Panel
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.problem import PruningProblem
-from pruning import (
-    BASE_EPOCHS,
-    RECOVERY_STEPS,
-    Base,
-    Rows,
-    base_of,
-    run_ours,
-)
-from pruning import (
-    NAME as BASE_FOLDER,
-)
+from pruning import RECOVERY_STEPS, run_ours
 
 NAME = "search_correlation"
 
@@ -85,7 +76,7 @@ def main() -> None:
     results = ResultsFile(NAME, quick=settings.quick)
     lines = []
     for seed in settings.seeds:
-        base = base_of(settings.data, seed, epochs=epochs, folder=FOLDER / BASE_FOLDER / "bases")
+        base = base_of(settings.data, seed, epochs=epochs)
         name = f"{'quick_' if settings.quick else ''}seed{seed}.jsonl"
         rows = Rows(FOLDER / NAME / name, results)
         for level in settings.levels:

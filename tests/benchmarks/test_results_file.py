@@ -1,0 +1,41 @@
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture
+def results_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import results_file
+
+    yield results_file
+    sys.modules.pop("results_file")
+
+
+class TestRows:
+    def test_runs_what_is_missing_and_saves_it(self, results_file, tmp_path):
+        path = tmp_path / "folder" / "seed0.jsonl"
+        results = results_file.ResultsFile("any", quick=True)
+        row = results_file.Rows(path, results).get("case", "one", lambda: {"bytes": 3})
+        assert row == {"case": "case", "method": "one", "bytes": 3}
+        assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
+
+    def test_does_not_run_again_what_is_there(self, results_file, tmp_path):
+        path = tmp_path / "seed0.jsonl"
+        results = results_file.ResultsFile("any", quick=True)
+        first = results_file.Rows(path, results).get("case", "one", lambda: {"bytes": 3})
+        later = results_file.Rows(path, results)
+        assert later.get("case", "one", lambda: pytest.fail("ran again")) == first
+        later.get("other case", "one", lambda: {"bytes": 4})
+        assert len(path.read_text().splitlines()) == 2
+
+    def test_what_fails_is_not_saved(self, results_file, tmp_path):
+        path = tmp_path / "seed0.jsonl"
+        rows = results_file.Rows(path, results_file.ResultsFile("any", quick=True))
+        with pytest.raises(ZeroDivisionError, match="division by zero"):
+            rows.get("case", "one", lambda: {"bytes": 1 / 0})
+        assert not path.exists()
