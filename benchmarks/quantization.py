@@ -38,6 +38,7 @@ from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.runtime.contract import open_file
 from lightning_cost.runtime.onnx_file import write_onnx
@@ -89,7 +90,7 @@ def quantized_by_us(base: Base, scheme: str, steps: int) -> nn.Module:
             settings,
             start=0,
             epochs=epochs_of(steps, base.data),
-            freeze_after=FREEZE_AFTER,
+            rules=QuantizationRules(freeze_after=FREEZE_AFTER, freeze_norms_after=FREEZE_AFTER),
         )
         return tuned(network, base, steps, [training])
     batches = calibration_batches(base)
