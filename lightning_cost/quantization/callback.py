@@ -28,6 +28,7 @@ from lightning_cost.network.structural import (
 from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
+from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
 from lightning_cost.quantization.rules import QuantizationRules
@@ -86,6 +87,7 @@ class QuantizationAwareTraining(pl.Callback):
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
         self._is_begun = False
         self._is_frozen = False
+        self._are_norms_frozen = False
         self._num_epochs_done = 0
         self._teacher = DenseTeacher(distillation)
 
@@ -136,12 +138,19 @@ class QuantizationAwareTraining(pl.Callback):
         # not earlier: another callback may have taught until this epoch began
         if not self._teacher.is_teaching and self._teacher.start(trainer, network):
             count_steps_anew(callbacks_of(trainer))
-        if self._is_frozen:
-            return
-        share_out_terms(network)
         epochs_done = self._num_epochs_done + batch_idx / trainer.num_training_batches
-        if epochs_done >= self.rules.freeze_after * self.epochs:
-            self._freeze(trainer, network)
+        done = epochs_done / self.epochs
+        if not self._is_frozen:
+            share_out_terms(network)
+        copies = [network, *averaged_copies(trainer, network)]
+        if not self._is_frozen and done >= self.rules.freeze_after:
+            for each in copies:
+                freeze_observers(each)
+            self._is_frozen = True
+        if not self._are_norms_frozen and done >= self.rules.freeze_norms_after:
+            for each in copies:
+                freeze_norms(each)
+            self._are_norms_frozen = True
 
     @override
     def on_train_batch_end(
@@ -188,6 +197,7 @@ class QuantizationAwareTraining(pl.Callback):
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             "is_begun": self._is_begun,
             "is_frozen": self._is_frozen,
+            "are_norms_frozen": self._are_norms_frozen,
             "num_epochs_done": self._num_epochs_done,
         }
 
@@ -197,6 +207,7 @@ class QuantizationAwareTraining(pl.Callback):
         self._teacher.load_state_dict(state_dict["teacher"])
         self._is_begun = state_dict["is_begun"]
         self._is_frozen = state_dict["is_frozen"]
+        self._are_norms_frozen = state_dict["are_norms_frozen"]
         self._num_epochs_done = state_dict["num_epochs_done"]
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
@@ -228,12 +239,13 @@ class QuantizationAwareTraining(pl.Callback):
             apply_during_fit(trainer, network, change)
             for each in (network, *averaged_copies(trainer, network)):
                 calibrate(each, batches)
+                if self.epochs == 0:
+                    freeze_observers(each)
+                    freeze_norms(each)
             self.calibrated = {
                 name: value.detach().cpu().clone() for name, value in network.state_dict().items()
             }
             self._is_begun = True
-            if self.epochs == 0:
-                self._freeze(trainer, network)
         schemes = Counter(scheme.name for scheme in change.schemes.values())
         rank_zero_info(
             f"quantisation ({', '.join(f'{count} {name}' for name, count in schemes.items())}): "
@@ -246,11 +258,6 @@ class QuantizationAwareTraining(pl.Callback):
             )
         for name, reason in change.left_float.items():
             rank_zero_info(f"quantisation leaves {path}.{name} in floating point: {reason}")
-
-    def _freeze(self, trainer: pl.Trainer, network: nn.Module) -> None:
-        for each in (network, *averaged_copies(trainer, network)):
-            freeze_observers(each)
-        self._is_frozen = True
 
     def _learn_if_dense(self, network: nn.Module) -> None:
         if not lineage_of(network):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_cost.quantization.norms import FoldableNorm
 from lightning_cost.quantization.observers import affine_grid, range_of, require_observer
 
 NUM_LEVELS = 256
@@ -107,12 +106,9 @@ def activation_fake_quantizers(network: nn.Module) -> dict[str, ActivationFakeQu
 
 
 def freeze_observers(network: nn.Module) -> None:
-    """Keep ranges of activations and statistics of batch norms as they are from now on."""
+    """Keep the ranges of all activations as they are from now on."""
     for quantizer in activation_fake_quantizers(network).values():
         quantizer.observer_enabled.zero_()
-    for module in network.modules():
-        if isinstance(module, FoldableNorm):
-            module.freeze()
 
 
 class _LearnedRange(torch.autograd.Function):

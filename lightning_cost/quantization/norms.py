@@ -62,6 +62,13 @@ def make_foldable(norm: nn.Module) -> FoldableNorm:
     return norm
 
 
+def freeze_norms(network: nn.Module) -> None:
+    """Keep the statistics of all foldable batch norms as they are from now on."""
+    for module in network.modules():
+        if isinstance(module, FoldableNorm):
+            module.freeze()
+
+
 @cache
 def _foldable(kind: Any) -> Any:
     return type(f"Foldable{kind.__name__}", (FoldableNorm, kind), {})

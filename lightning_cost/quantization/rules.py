@@ -19,7 +19,10 @@ class QuantizationRules:
         observer: How the ranges of activations are found, one of ``OBSERVERS``.
         learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
         calibration_samples: Training samples that the first ranges are set from.
-        freeze_after: Share of the epochs after which ranges and batch norms are frozen.
+        freeze_after: Share of the epochs after which the ranges of activations are frozen.
+        freeze_norms_after: Share of the epochs after which batch norms are frozen. Late, when the
+            learning rate is next to nothing: a network that does not normalise diverges at the
+            rate of one that does.
 
     Raises:
         ValueError: If a number is out of range, or a name unknown.
@@ -31,6 +34,7 @@ class QuantizationRules:
     learns_scales: bool = False
     calibration_samples: int = 512
     freeze_after: float = 0.5
+    freeze_norms_after: float = 0.9
 
     def __post_init__(self) -> None:
         for each in self.overrides.values():
@@ -40,7 +44,7 @@ class QuantizationRules:
             raise ValueError(
                 f"calibration_samples must be >= 1, got {self.calibration_samples}; 512 is usual"
             )
-        if not 0 <= self.freeze_after <= 1:
-            raise ValueError(
-                f"freeze_after must be in [0, 1], got {self.freeze_after}; 0.5 is usual"
-            )
+        for name, usual in (("freeze_after", 0.5), ("freeze_norms_after", 0.9)):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {share}; {usual} is usual")

@@ -257,11 +257,32 @@ def test_batch_norms_are_live_until_frozen():
             self.means.append(pl_module.network[1].running_mean.clone())
 
     statistics, module = Statistics(), Classifier()
-    quantization = QuantizationAwareTraining(start=1, epochs=2)
-    trainer_with(quantization, statistics, max_epochs=3).fit(module, loader(256))
-    before, live, frozen = statistics.means
+    quantization = QuantizationAwareTraining(
+        start=1, epochs=3, rules=QuantizationRules(freeze_norms_after=0.6)
+    )
+    trainer_with(quantization, statistics, max_epochs=4).fit(module, loader(256))
+    before, live, last, frozen = statistics.means
     assert not torch.equal(before, live)
-    assert torch.equal(live, frozen)
+    assert not torch.equal(live, last)
+    assert torch.equal(last, frozen)
+
+
+def test_a_learning_rate_for_normalised_networks_does_no_harm():
+    # with norms frozen from the start the same run ends at chance
+    class Fast(Classifier):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.5, momentum=0.9)
+
+    images, labels = (tensor[1024:] for tensor in digits())
+
+    def accuracy_with(share):
+        module = Fast()
+        rules = QuantizationRules(freeze_norms_after=share)
+        quantization = QuantizationAwareTraining(start=3, epochs=3, rules=rules)
+        trainer_with(quantization, max_epochs=6).fit(module, loader())
+        return accuracy(deployed_copy(module.network, images[:1])(images), labels)
+
+    assert accuracy_with(1.0) > 0.85
 
 
 def test_a_teacher_changes_what_is_learned():
@@ -345,7 +366,12 @@ def test_phase_and_protocol():
     assert isinstance(quantization, StructuralCallback)
     assert quantization.phase is None
     empty = {"calibrated": None, "teacher": None}
-    begun = {"is_begun": True, "is_frozen": False, "num_epochs_done": 0}
+    begun = {
+        "is_begun": True,
+        "is_frozen": False,
+        "are_norms_frozen": False,
+        "num_epochs_done": 0,
+    }
     quantization.load_state_dict({**empty, **begun})
     assert quantization.phase == "quantize"
     quantization.load_state_dict({**empty, **begun, "is_frozen": True, "num_epochs_done": 1})

@@ -15,6 +15,7 @@ from lightning_cost.network.lineage import (
     replay,
 )
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
+from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.rules import QuantizationRules
 from tests.quantization.networks import NETWORKS, SCHEMES, Functional, PlainConv, prepared, trained
@@ -80,6 +81,7 @@ def test_every_parameter_trains(scheme, learns_scales):
     for is_frozen in (False, True):
         if is_frozen:
             freeze_observers(network)
+            freeze_norms(network)
         network.zero_grad()
         network.train()(x).square().sum().backward()
         for name, parameter in network.named_parameters():

@@ -8,6 +8,7 @@ from lightning_cost.quantization.rules import QuantizationRules
     ("settings", "message"),
     [
         ({"freeze_after": 1.5}, r"freeze_after must be in \[0, 1\], got 1.5"),
+        ({"freeze_norms_after": -1}, r"freeze_norms_after must be in \[0, 1\], got -1; 0.9 is"),
         ({"calibration_samples": 0}, r"calibration_samples must be >= 1, got 0"),
         ({"observer": "mean"}, r"observer must be one of 'moving_average', .*, got 'mean'"),
         ({"overrides": {"0": "int1"}}, r"scheme must be one of .*, got 'int1'"),
