@@ -5,9 +5,10 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,9 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
     """Write ``network``, as deployed, to a ``.pte`` file for exactly the batch of ``example``.
 
     XNNPACK takes signed activations and plain biases; both stand for the very same numbers, so
-    the file computes what an ONNX file does, which is checked on the example. What XNNPACK does
-    not take runs in float32.
+    the file computes what an ONNX file does, which is checked on the example. A layer whose result
+    is not quantised, as that of the last one, is stored in float32, as XNNPACK has no integer form
+    for it.
 
     Args:
         network: In its deployed form; left as it is.
@@ -53,15 +55,14 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
             "path must be written with the package executorch, which is missing; install it: "
             "pip install 'lightning-cost[executorch]', or export to ONNX"
         )
-    args, kwargs = call_arguments(example)
     with observing(network), _quiet():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-        from executorch.kernels import quantized  # noqa: F401 - dequantising outside of XNNPACK
+        from executorch.kernels import quantized  # noqa: F401 - rounding outside of XNNPACK
 
         try:
-            program = torch.export.export(_for_xnnpack(network), args, kwargs)
-            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+            lowered = _lowered(network, example)
+            left = _left_by_xnnpack(lowered.exported_program())
+            if left:
+                lowered = _lowered(network, example, in_float=left)
             content = lowered.to_executorch().buffer
         except Exception as error:
             raise ValueError(
@@ -75,6 +76,27 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
         path.unlink()
         raise
     return path
+
+
+def _lowered(network: nn.Module, example: Example, in_float: Collection[str] = ()) -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    args, kwargs = call_arguments(example)
+    program = torch.export.export(_for_xnnpack(network, in_float), args, kwargs)
+    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+
+
+def _left_by_xnnpack(program: Any) -> set[str]:
+    """The layers whose integers XNNPACK has left to slow kernels: those without a grid behind."""
+    buffers = program.graph_signature.inputs_to_buffers
+    sources = [
+        node.args[0].name
+        for node in program.graph.nodes
+        if node.op == "call_function" and "dequantize_per_channel" in str(node.target)
+    ]
+    names = [buffers[source] for source in sources if source in buffers]
+    return {name.removesuffix(".stored_weight.values") for name in names}
 
 
 def _check(network: nn.Module, example: Example, path: Path) -> None:
@@ -95,8 +117,8 @@ def _check(network: nn.Module, example: Example, path: Path) -> None:
         )
 
 
-def _for_xnnpack(network: nn.Module) -> nn.Module:
-    """A copy of ``network`` in the forms that XNNPACK recognises."""
+def _for_xnnpack(network: nn.Module, in_float: Collection[str] = ()) -> nn.Module:
+    """A copy of ``network`` in the forms that XNNPACK recognises, the named layers in float32."""
     network = copy.deepcopy(network).eval()
     for name, module in list(network.named_modules()):
         if isinstance(module, QuantizeDequantize):
@@ -104,7 +126,8 @@ def _for_xnnpack(network: nn.Module) -> nn.Module:
     for name, (weight, bias) in stored_layers(network).items():
         layer = network.get_submodule(name)
         if not isinstance(layer, nn.Embedding):
-            layer.stored_weight = _Filters(weight).eval()
+            form = _Plain(weight()) if name in in_float else _Filters(weight)
+            layer.stored_weight = form.eval()
         if bias is not None:
             layer.stored_bias = _Plain(bias()).eval()
     return network
@@ -142,7 +165,7 @@ class _Filters(nn.Module):
 
 
 class _Plain(nn.Module):
-    """A bias in float32; XNNPACK makes of it the integers that it was made from."""
+    """A tensor in float32; XNNPACK makes of a bias the integers that it was made from."""
 
     value: Tensor
 

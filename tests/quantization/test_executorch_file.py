@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.quantization import executorch_file
+from lightning_cost.quantization.convert import stored_layers
 from lightning_cost.quantization.executorch_file import _for_xnnpack, write_executorch
 from lightning_cost.runtime.executorch import open_executorch
 from lightning_cost.runtime.parity import check_parity
@@ -16,7 +17,7 @@ is_installed = importlib.util.find_spec("executorch") is not None
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_installed, reason="executorch is not installed")
-@pytest.mark.parametrize("name", ["residual"])
+@pytest.mark.parametrize("name", ["residual", "functional"])
 def test_parity_on_executorch(name, tmp_path):
     network, x = prepared(name)
     deployed = deployed_copy(network, x)
@@ -37,8 +38,8 @@ def test_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     network, x = prepared("residual")
     deployed = deployed_copy(network, x)
 
-    def other(network):
-        return nn.Sequential(_for_xnnpack(network), nn.Softmax(1))
+    def other(network, in_float=()):
+        return nn.Sequential(_for_xnnpack(network, in_float), nn.Softmax(1))
 
     monkeypatch.setattr(executorch_file, "_for_xnnpack", other)
     with pytest.raises(ValueError, match="must compute on ExecuTorch what it does in PyTorch, got"):
@@ -51,6 +52,12 @@ def test_signed_form_is_the_same_network():
         network, x = prepared(name)
         deployed = deployed_copy(network, x)
         assert torch.equal(_for_xnnpack(deployed)(x), deployed(x))
+        last = list(stored_layers(deployed))[-1]
+        in_part = _for_xnnpack(deployed, in_float={last})
+        assert torch.equal(in_part(x), deployed(x))
+        names = dict(in_part.named_buffers())
+        assert f"{last}.stored_weight.values" not in names
+        assert names[f"{last}.stored_weight.value"].dtype is torch.float32
 
 
 def test_other_endings(tmp_path):
