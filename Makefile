@@ -9,7 +9,7 @@ TORCH := $(shell grep -o '^torch==[0-9.]*' constraints.txt)
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow vision lint types imports examples conf check clean
+.PHONY: help demo test slow vision executorch lint types imports examples conf check clean
 
 help:
 	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
@@ -43,6 +43,14 @@ test: $(VENV)/.dev-installed
 slow: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not vision"
 
+# a runtime for phones, in the same environment: run after everything else that uses it
+executorch: $(VENV)/.executorch-installed
+	$(TEST_ENV) $(BIN)/python -m pytest -m "slow or not slow" tests/quantization/test_executorch_file.py
+
+$(VENV)/.executorch-installed: $(VENV)/.dev-installed
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,executorch]'
+	touch $@
+
 # networks of torchvision, timm and transformers, with the newest torch, which torchvision needs
 vision: $(VENV)-vision/.installed
 	$(TEST_ENV) HF_HUB_OFFLINE=1 $(abspath $(VENV))-vision/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
@@ -73,7 +81,7 @@ examples: $(VENV)/.dev-installed
 conf: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python tests/conf_runs.py
 
-check: test lint types imports slow vision examples conf
+check: test lint types imports slow vision examples conf executorch
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

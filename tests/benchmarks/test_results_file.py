@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,7 @@ import pytest
 @pytest.fixture
 def results_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    import results_file
-
-    yield results_file
+    yield importlib.import_module("results_file")
     sys.modules.pop("results_file")
 
 

@@ -158,7 +158,7 @@ CONFIG = {
             },
             {
                 "class_path": "lightning_cost.QuantizationAwareTraining",
-                "init_args": {"scheme": "int8", "epochs": 3, "exclude": ["classifier"]},
+                "init_args": {"scheme": "int8", "epochs": 3, "rules": {"exclude": ["classifier"]}},
             },
             {
                 "class_path": "lightning_cost.BudgetStopping",
@@ -208,7 +208,7 @@ def test_lightning_cli_builds_all_four_from_yaml(lightning_cli):
     assert (pruning.channels.multiple, pruning.channels.exclude) == (4, ["stem"])
     quantizing = built[QuantizationAwareTraining]
     assert (quantizing.scheme.name, quantizing.epochs) == ("int8", 3)
-    assert quantizing.exclude == ["classifier"]
+    assert quantizing.rules.exclude == ["classifier"]
     stopping = built[BudgetStopping]
     assert stopping.model == ModelBudget(macs="40%")
     assert stopping.training == TrainingBudget(wall_clock_s="2h")

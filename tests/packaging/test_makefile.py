@@ -41,7 +41,8 @@ def test_test_leaves_out_the_slow_ones(tmp_path):
 
 
 def test_what_is_installed_is_not_installed_again(tmp_path):
-    for stamp in (".venv-made", ".torch-installed", ".installed", ".dev-installed"):
+    stamps = (".venv-made", ".torch-installed", ".installed", ".dev-installed")
+    for stamp in (*stamps, ".executorch-installed"):
         (tmp_path / stamp).touch()
     (tmp_path.parent / f"{tmp_path.name}-vision").mkdir()
     (tmp_path.parent / f"{tmp_path.name}-vision" / ".installed").touch()
