@@ -32,6 +32,25 @@ def test_schema_knows_every_resource_and_every_spend():
     assert set(schema["properties"]["spend"]["required"]) == set(SPEND_UNITS)
 
 
+def test_schema_uses_only_what_the_checker_knows():
+    known = {"type", "required", "additionalProperties", "properties", "items", "minItems"}
+    known |= {"maxItems", "minimum", "const", "enum", "$ref"}
+
+    def rules(rule):
+        yield rule
+        for inner in rule.get("properties", {}).values():
+            yield from rules(inner)
+        for name in ("items", "additionalProperties"):
+            if isinstance(rule.get(name), dict):
+                yield from rules(rule[name])
+
+    schema = load_schema()
+    top = {"$schema", "title", "description", "$defs"}
+    for each in (schema, *schema["$defs"].values()):
+        for rule in rules(each):
+            assert rule.keys() - known - top == set()
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_agrees_with_jsonschema_on_damaged_reports(report, data):
