@@ -14,11 +14,12 @@ test part is read once for each method. ``--quick`` takes the digits.
 
 Then the time of a training step with and without the teacher, in turn, on the dense network and on
 one of half the width (about a quarter of the MACs), in CPU seconds of one thread.
+
+Rows are saved as they come, one file a seed; what is there is not run again.
 """
 
 import copy
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from results_file import ResultsFile, argument_parser
+from results_file import FOLDER, ResultsFile, Rows, argument_parser
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from trained_base import FAST_PRECISION
 from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
@@ -140,6 +142,7 @@ def fit(
         devices=1,
         max_epochs=pruning.schedule.end_epoch,
         callbacks=callbacks,
+        precision=FAST_PRECISION,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -214,21 +217,26 @@ def main() -> None:
     is_quick = arguments.quick
     data = "digits" if is_quick else arguments.data
     results = ResultsFile(NAME, quick=is_quick)
-    rows: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    folder, prefix = FOLDER / NAME, "quick_" if is_quick else ""
     for seed in arguments.seeds[: 1 if is_quick else None]:
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint, num_candidates = Path(folder) / "base.ckpt", 8 if is_quick else 30
-            results.progress(f"base of seed {seed}")
-            base = fit(data, seed, num_candidates, checkpoint=checkpoint, is_base=True)
-            results.add({"case": data, "method": "dense", "seed": seed, **base})
-            rows.setdefault("dense", []).append(base)
-            for method, how in METHODS.items():
-                results.progress(f"{method} of seed {seed}")
-                found = fit(data, seed, num_candidates, checkpoint=checkpoint, **how)
-                results.add({"case": data, "method": method, "seed": seed, **found})
-                rows.setdefault(method, []).append(found)
+        rows = Rows(folder / f"{prefix}{data}_seed{seed}.jsonl", results)
+        checkpoint = folder / "bases" / f"{prefix}{data}_seed{seed}.ckpt"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        methods = {"dense": {"is_base": True}, **METHODS}
+        for method, how in methods.items():
+            row = rows.get(
+                data,
+                method,
+                lambda seed=seed, how=how, checkpoint=checkpoint: {
+                    "seed": seed,
+                    **fit(data, seed, 8 if is_quick else 30, checkpoint=checkpoint, **how),
+                },
+            )
+            results.add(row)
+            found.setdefault(method, []).append(row)
     ratios = add_cost(results, 0, 10 if is_quick else 40)
-    results.save([*_table(data, rows), "", *_cost_lines(ratios)])
+    results.save([*_table(data, found), "", *_cost_lines(ratios)])
 
 
 def _shape(source: ImageData) -> torch.Size:
