@@ -41,10 +41,11 @@ def range_of(x: Tensor, observer: str, *, num_levels: int) -> tuple[Tensor, Tens
         observer: One of :data:`OBSERVERS`.
         num_levels: Of the grid.
     """
-    flat = x.detach().float().flatten()
-    low, high = torch.aminmax(flat)
+    x = x.detach().float()
+    low, high = torch.aminmax(x)
     if observer not in ("percentile", "mse") or not (low.isfinite() and high.isfinite()):
         return low, high
+    flat = x.flatten()
     samples = flat[:: -(-len(flat) // _MOST_SAMPLES)]
     if observer == "percentile":
         tails = torch.tensor([_TAIL, 1 - _TAIL], device=flat.device)

@@ -3,6 +3,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from lightning_cost.quantization.bias import quantize_bias
@@ -39,6 +41,25 @@ def test_gradient_is_cut_outside_the_range():
     x = torch.tensor([-3.0, 0.2, 3.0], requires_grad=True)
     quantizer(x).sum().backward()
     assert x.grad.tolist() == [0, 1, 0]
+
+
+@settings(deadline=None)
+@given(
+    low=st.floats(-100, 0, width=32),
+    high=st.floats(0, 100, width=32),
+    seed=st.integers(0, 1000),
+)
+def test_rounds_to_the_last_bit_as_torch_does(low, high, seed):
+    quantizer = observed(torch.tensor([low, high])).eval()
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(200, generator=generator) * max(-low, high, 1e-3)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    rounded = quantizer(ours)
+    expected = torch.fake_quantize_per_tensor_affine(theirs, *quantizer.grid(), 0, 255)
+    assert torch.equal(rounded, expected)
+    for result in (rounded, expected):
+        result.sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_range_is_the_mean_of_the_extremes_then_a_moving_average():
