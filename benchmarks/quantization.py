@@ -5,8 +5,10 @@ quantised after training, with the same 8 batches of training images for everyon
 ``_qat`` trains 430 steps of 128 images with fake quantisers: the same batches, SGD with Nesterov
 momentum, peak 0.02, a tenth of the steps up, half a cosine down, float32. ``fp32_longer`` trains on
 for as many steps without quantisers, since steps alone help. Ours is ``QuantizationAwareTraining``
-in ``Trainer.fit``; below 8 bits the first and the last layer keep 8. torchao is PT2E with the x86
-quantiser, NNCF its default preset; both follow their own recipe but for optimizer and batches.
+in ``Trainer.fit``; below 8 bits the first and the last layer keep 8. Of equal bytes are int8 and
+two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms. torchao is
+PT2E with the x86 quantiser, NNCF its default preset; both follow their own recipe but for optimizer
+and batches.
 
 Each is written to a file, ONNX or OpenVINO's own for NNCF, which OpenVINO then runs over the test
 images, read once: that is the accuracy reported, beside what PyTorch computes from the network that
@@ -37,6 +39,7 @@ from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.packing.packed import save_packed
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.registry import get_scheme
@@ -51,6 +54,7 @@ NUM_CALIBRATION_BATCHES = 8
 NUM_TIMINGS = 3
 SCHEMES: dict[str, Any] = {
     "int8": "int8",
+    "int5": "int5",
     "int4": "int4",
     "power_of_two": "power_of_two",
     "power_of_two_2": "power_of_two_2",
@@ -126,6 +130,10 @@ def run_method(base: Base, method: str, steps: int, dense_file: Path) -> dict[st
         network = quantized_by_us(base, kind, steps)
     trained_s = time.process_time() - start
     with tempfile.TemporaryDirectory() as folder:
+        packed = {}
+        if kind in SCHEMES:
+            path = save_packed(network, Path(folder) / "model.packed")
+            packed = {"packed_bytes": path.stat().st_size}
         start = time.process_time()
         files, deployed = write(network, base.example, Path(folder) / "model")
         written_s = time.process_time() - start
@@ -135,6 +143,7 @@ def run_method(base: Base, method: str, steps: int, dense_file: Path) -> dict[st
             "quantize_cpu_s": round(trained_s, 1),
             "convert_export_cpu_s": round(written_s, 1),
             "file_bytes": sum(file.stat().st_size for file in files),
+            **packed,
             **accuracy_columns(files[0], deployed, base),
             **latency_columns(files[0], dense_file, base.example),
         }
@@ -201,6 +210,7 @@ COLUMNS = {
     "torch_agreement_percent": ("as PyTorch, %", 15),
     "onnxruntime_accuracy_percent": ("ORT, %", 9),
     "file_bytes": ("bytes", 10),
+    "packed_bytes": ("packed", 10),
     "speedup_of_fp32": ("x faster", 10),
     "convert_export_cpu_s": ("write, s", 10),
 }
