@@ -6,9 +6,9 @@ quantised after training, with the same 8 batches of training images for everyon
 momentum, peak 0.02, a tenth of the steps up, half a cosine down, float32. ``fp32_longer`` trains on
 for as many steps without quantisers, since steps alone help. Ours is ``QuantizationAwareTraining``
 in ``Trainer.fit``; below 8 bits the first and the last layer keep 8. Of equal bytes are int8 and
-two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms. torchao is
-PT2E with the x86 quantiser, NNCF its default preset; both follow their own recipe but for optimizer
-and batches.
+two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms; ``gradual``
+rounds the largest weights first, as INQ. torchao is PT2E with the x86 quantiser, NNCF its default
+preset; both follow their own recipe but for optimizer and batches.
 
 Each is written to a file, ONNX or OpenVINO's own for NNCF, which OpenVINO then runs over the test
 images, read once: that is the accuracy reported, beside what PyTorch computes from the network that
@@ -60,12 +60,19 @@ SCHEMES: dict[str, Any] = {
     "power_of_two_2": "power_of_two_2",
     "flightnn": {"name": "flightnn", "mean_terms": 1.3},
     "apot": "apot",
+    "power_of_two_gradual": "power_of_two",
 }
+RULES: dict[str, dict[str, Any]] = {"power_of_two_gradual": {"gradual": [0.5, 0.75, 0.875, 1.0]}}
 FP32, FP32_LONGER = "fp32", "fp32_longer"
 METHODS = [
     FP32,
     FP32_LONGER,
-    *(f"{name}_{when}" for when in ("ptq", "qat") for name in (*SCHEMES, *PEERS)),
+    *(
+        f"{name}_{when}"
+        for when in ("ptq", "qat")
+        for name in (*SCHEMES, *PEERS)
+        if (name, when) != ("power_of_two_gradual", "ptq")
+    ),
 ]
 
 
@@ -94,7 +101,11 @@ def quantized_by_us(base: Base, scheme: str, steps: int) -> nn.Module:
             settings,
             start=0,
             epochs=epochs_of(steps, base.data),
-            rules=QuantizationRules(freeze_after=FREEZE_AFTER, freeze_norms_after=FREEZE_AFTER),
+            rules=QuantizationRules(
+                freeze_after=FREEZE_AFTER,
+                freeze_norms_after=FREEZE_AFTER,
+                **RULES.get(scheme, {}),
+            ),
         )
         return tuned(network, base, steps, [training])
     batches = calibration_batches(base)

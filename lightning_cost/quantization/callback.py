@@ -28,6 +28,7 @@ from lightning_cost.network.structural import (
 from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
+from lightning_cost.quantization.gradual import round_largest
 from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
@@ -88,6 +89,7 @@ class QuantizationAwareTraining(pl.Callback):
         self._is_begun = False
         self._is_frozen = False
         self._are_norms_frozen = False
+        self._share_rounded = 0.0
         self._num_epochs_done = 0
         self._teacher = DenseTeacher(distillation)
 
@@ -143,6 +145,11 @@ class QuantizationAwareTraining(pl.Callback):
         if not self._is_frozen:
             share_out_terms(network)
         copies = [network, *averaged_copies(trainer, network)]
+        if self.rules.gradual and not self._are_norms_frozen:
+            share = self.rules.share_rounded(done)
+            if share > self._share_rounded:
+                round_largest(network, share, copies[1:])
+                self._share_rounded = share
         if not self._is_frozen and done >= self.rules.freeze_after:
             for each in copies:
                 freeze_observers(each)
@@ -198,6 +205,7 @@ class QuantizationAwareTraining(pl.Callback):
             "is_begun": self._is_begun,
             "is_frozen": self._is_frozen,
             "are_norms_frozen": self._are_norms_frozen,
+            "share_rounded": self._share_rounded,
             "num_epochs_done": self._num_epochs_done,
         }
 
@@ -208,6 +216,7 @@ class QuantizationAwareTraining(pl.Callback):
         self._is_begun = state_dict["is_begun"]
         self._is_frozen = state_dict["is_frozen"]
         self._are_norms_frozen = state_dict["are_norms_frozen"]
+        self._share_rounded = state_dict["share_rounded"]
         self._num_epochs_done = state_dict["num_epochs_done"]
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:

@@ -14,6 +14,7 @@ from lightning_cost.quantization.placement import attentions, place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.assignment import assign_schemes, with_reduced_range
+from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
 
@@ -39,7 +40,8 @@ def plan_quantization(
 
     Raises:
         ValueError: If a name is unknown or a pattern matches nothing, if nothing is left to
-            quantise, or if the network is prepared already.
+            quantise, if the network is prepared already, or if ``flightnn`` meets
+            ``rules.gradual``.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(),
@@ -77,6 +79,7 @@ def plan_quantization(
     )
     if reduced_range:
         schemes = {name: with_reduced_range(each) for name, each in schemes.items()}
+    _require_fixed_terms(schemes, rules)
     return PrepareQuantization(
         schemes=schemes,
         folded=tuple(pair for pair in pairs if pair[0] in placement.sources),
@@ -86,5 +89,15 @@ def plan_quantization(
         attentions=opened,
         left_float=placement.left_float,
         learns_scales=rules.learns_scales,
+        is_gradual=bool(rules.gradual),
         observer=rules.observer,
     )
+
+
+def _require_fixed_terms(schemes: Mapping[str, Scheme], rules: QuantizationRules) -> None:
+    choosing = [name for name, scheme in schemes.items() if isinstance(scheme, FLightNN)]
+    if rules.gradual and choosing:
+        raise ValueError(
+            "gradual must be empty where a scheme decides on terms during training, got flightnn "
+            f"for {', '.join(choosing)}; take power_of_two or leave gradual out"
+        )

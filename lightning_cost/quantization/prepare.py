@@ -18,6 +18,7 @@ from lightning_cost.quantization.fake_quantizers import (
     ActivationFakeQuantizer,
     activation_fake_quantizers,
 )
+from lightning_cost.quantization.gradual import GradualRounding
 from lightning_cost.quantization.norms import FoldableNorm, make_foldable
 from lightning_cost.quantization.placement import LAYERS, TABLES
 from lightning_cost.quantization.schemes.flightnn import FLightNN
@@ -52,6 +53,7 @@ class PrepareQuantization(Change):
         left_float: Modules with weights that stay in floating point, and why.
         learns_scales: Whether the scales of weights are trained, instead of following the weights.
         observer: How the ranges of activations are found, one of ``OBSERVERS``.
+        is_gradual: Whether weights are rounded a few at a time, the largest first.
     """
 
     kind: ClassVar[str] = "prepare_quantization"
@@ -64,6 +66,7 @@ class PrepareQuantization(Change):
     left_float: Mapping[str, str] = field(default_factory=dict)
     learns_scales: bool = False
     observer: str = "moving_average"
+    is_gradual: bool = False
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -117,6 +120,7 @@ class PrepareQuantization(Change):
             "left_float": dict(self.left_float),
             "learns_scales": self.learns_scales,
             "observer": self.observer,
+            "is_gradual": self.is_gradual,
         }
 
     @classmethod
@@ -132,6 +136,7 @@ class PrepareQuantization(Change):
             left_float=dict(data["left_float"]),
             learns_scales=bool(data["learns_scales"]),
             observer=data["observer"],
+            is_gradual=bool(data["is_gradual"]),
         )
 
     def _attach(self, module: nn.Module, name: str, device: torch.device) -> None:
@@ -170,6 +175,8 @@ class PrepareQuantization(Change):
         rounding: nn.Module
         if isinstance(scheme, FLightNN):
             rounding = ChosenTerms(scheme, weight)
+        elif self.is_gradual:
+            rounding = GradualRounding(scheme, weight)
         elif self.learns_scales:
             rounding = LearnedScale(scheme, weight)
         else:

@@ -18,6 +18,10 @@ class QuantizationRules:
         exclude: Modules that stay in floating point, all within them included.
         observer: How the ranges of activations are found, one of ``OBSERVERS``.
         learns_scales: Whether the scales of weights are trained (LSQ), instead of following them.
+        gradual: Shares of each layer's weights, ascending to 1, that are rounded for good one
+            after the other, the largest first, as in INQ, whose shares are 0.5, 0.75, 0.875 and 1;
+            each has an equal part of the epochs before batch norms are frozen. Empty: all weights
+            are rounded from the beginning, and all are trained.
         calibration_samples: Training samples that the first ranges are set from.
         freeze_after: Share of the epochs after which the ranges of activations are frozen.
         freeze_norms_after: Share of the epochs after which batch norms are frozen. Late, when the
@@ -25,13 +29,15 @@ class QuantizationRules:
             rate of one that does.
 
     Raises:
-        ValueError: If a number is out of range, or a name unknown.
+        ValueError: If a number is out of range, a name unknown, or ``gradual`` is combined with
+            scales that are learned.
     """
 
     overrides: dict[str, Any] = field(default_factory=dict)
     exclude: list[str] = field(default_factory=list)
     observer: str = "moving_average"
     learns_scales: bool = False
+    gradual: list[float] = field(default_factory=list)
     calibration_samples: int = 512
     freeze_after: float = 0.5
     freeze_norms_after: float = 0.9
@@ -48,3 +54,26 @@ class QuantizationRules:
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {share}; {usual} is usual")
+        self._check_gradual()
+
+    def share_rounded(self, done: float) -> float:
+        """Share of the weights that is rounded for good once ``done`` of the epochs are over."""
+        if done >= self.freeze_norms_after:
+            return 1.0
+        return self.gradual[int(len(self.gradual) * done / self.freeze_norms_after)]
+
+    def _check_gradual(self) -> None:
+        shares = self.gradual
+        if not shares:
+            return
+        ascends = all(low < high for low, high in zip([0.0, *shares], shares, strict=False))
+        if not ascends or shares[-1] != 1:
+            raise ValueError(
+                f"gradual must ascend from above 0 to 1, got {list(shares)}; INQ has "
+                "[0.5, 0.75, 0.875, 1]"
+            )
+        if self.learns_scales:
+            raise ValueError(
+                "gradual must be empty where learns_scales is true, got both: a weight that is "
+                "rounded for good needs a scale that stands still; choose one of them"
+            )

@@ -19,6 +19,7 @@ from lightning_cost.network.participants import StructuralCallback
 from lightning_cost.quantization import callback
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
+from lightning_cost.quantization.gradual import GradualRounding
 from lightning_cost.quantization.prepare import is_prepared
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.terms import ChosenTerms
@@ -162,6 +163,7 @@ KINDS = {
     "adam": {"optimizer": "adam"},
     "flightnn": {"scheme": "flightnn", "overrides": {"3": {"name": "flightnn", "mean_terms": 1}}},
     "learned": {"scheme": "int4", "learns_scales": True, "observer": "learned"},
+    "gradual": {"scheme": "power_of_two", "gradual": [0.5, 0.75, 0.875, 1]},
     "taught": {"scheme": "int4", "distillation": Distillation()},
 }
 
@@ -313,6 +315,29 @@ def test_terms_stay_within_their_budget_in_every_step():
     assert all(means == [1.5] for means in terms.means)
 
 
+def test_gradual_quantisation_ends_with_every_weight_on_its_grid():
+    class Shares(Callback):
+        def __init__(self):
+            self.found = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            masks = [m.is_rounded for m in pl_module.modules() if isinstance(m, GradualRounding)]
+            self.found += [float(mask.float().mean()) for mask in masks[:1]]
+
+    shares, module = Shares(), Classifier()
+    quantization = QuantizationAwareTraining(
+        "power_of_two",
+        start=2,
+        epochs=2,
+        rules=QuantizationRules(gradual=[0.5, 0.75, 1], freeze_norms_after=0.75),
+    )
+    trainer_with(quantization, shares, max_epochs=4).fit(module, loader())
+    assert list(dict.fromkeys(shares.found)) == [0.5, 0.75, 1]
+    assert sorted(shares.found) == shares.found
+    images, labels = (tensor[1024:] for tensor in digits())
+    assert accuracy(deployed_copy(module.network, images[:1])(images), labels) > 0.8
+
+
 def test_load_compressed(tmp_path):
     module = Classifier()
     trainer = trainer_with(QuantizationAwareTraining(start=0, epochs=1), max_epochs=1)
@@ -369,6 +394,7 @@ def test_phase_and_protocol():
         "is_begun": True,
         "is_frozen": False,
         "are_norms_frozen": False,
+        "share_rounded": 0.0,
         "num_epochs_done": 0,
     }
     quantization.load_state_dict({**empty, **begun})

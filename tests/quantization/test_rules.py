@@ -20,6 +20,9 @@ from lightning_cost.quantization.rules import QuantizationRules
             {"overrides": {"0": {"name": "apot", "bits": 4}}},
             r"a scheme 'apot' must have settings of these names: none, got \['bits'\]",
         ),
+        ({"gradual": [0.5, 0.5, 1]}, r"gradual must ascend from above 0 to 1, got \[0.5, 0.5, 1\]"),
+        ({"gradual": [0.5, 0.9]}, r"gradual must ascend from above 0 to 1, got \[0.5, 0.9\]; INQ"),
+        ({"gradual": [0.5, 1], "learns_scales": True}, r"gradual must be empty where learns_scale"),
     ],
 )
 def test_bad_rules(settings, message):
@@ -31,3 +34,10 @@ def test_is_a_hydra_schema():
     given = {"overrides": {"*.conv1": "int4", "stem": {"name": "flightnn", "mean_terms": 1}}}
     config = OmegaConf.merge(OmegaConf.structured(QuantizationRules), given)
     assert OmegaConf.to_object(config) == QuantizationRules(**given)
+
+
+def test_shares_have_equal_parts_of_the_time_before_norms_freeze():
+    rules = QuantizationRules(gradual=[0.5, 0.75, 1], freeze_norms_after=0.6)
+    found = [rules.share_rounded(tenths / 10) for tenths in range(10)]
+    assert found == [0.5, 0.5, 0.75, 0.75, 1, 1, 1, 1, 1, 1]
+    assert QuantizationRules(gradual=[0.5, 1], freeze_norms_after=0).share_rounded(0) == 1
