@@ -6,9 +6,9 @@ quantised after training, with the same 8 batches of training images for everyon
 momentum, peak 0.02, a tenth of the steps up, half a cosine down, float32. ``fp32_longer`` trains on
 for as many steps without quantisers, since steps alone help. Ours is ``QuantizationAwareTraining``
 in ``Trainer.fit``; below 8 bits the first and the last layer keep 8. Of equal bytes are int8 and
-two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms; ``gradual``
-rounds the largest weights first, as INQ. torchao is PT2E with the x86 quantiser, NNCF its default
-preset; both follow their own recipe but for optimizer and batches.
+two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms;
+``gradual`` rounds the largest weights first, as INQ. torchao is PT2E with the x86 quantiser, NNCF
+its default preset; both follow their own recipe but for optimizer and batches.
 
 Each is written to a file, ONNX or OpenVINO's own for NNCF, which OpenVINO then runs over the test
 images, read once: that is the accuracy reported, beside what PyTorch computes from the network that

@@ -55,7 +55,7 @@ class QuantizationAwareTraining(pl.Callback):
         rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
         runtimes: What will run the network on this machine. Where the 8-bit products of one
-            overflow, which is tried when quantisation begins, uniform weights keep to 7 bits.
+            overflow, which is tried when quantisation begins, integer weights keep within ±64.
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
@@ -262,8 +262,8 @@ class QuantizationAwareTraining(pl.Callback):
         )
         if saturating:
             rank_zero_info(
-                f"quantisation keeps uniform weights to 7 bits: on this machine 8-bit products "
-                f"overflow in {', '.join(saturating)}"
+                f"quantisation keeps integer weights within ±64: on this machine larger 8-bit "
+                f"products overflow in {', '.join(saturating)}"
             )
         for name, reason in change.left_float.items():
             rank_zero_info(f"quantisation leaves {path}.{name} in floating point: {reason}")

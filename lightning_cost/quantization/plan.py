@@ -35,7 +35,7 @@ def plan_quantization(
         scheme: The grid of the weights, its name, or a mapping of its name and settings. With
             fewer than 8 bits the first and the last layer get ``int8``.
         rules: Which layers are quantised how, and how their grids are found.
-        reduced_range: Whether uniform weights keep to 7 bits, for a machine on which larger
+        reduced_range: Whether integer weights keep within ±64, for a machine on which larger
             products overflow; see ``quantization.saturation``.
 
     Raises:

@@ -54,8 +54,8 @@ def saturates(runtime: str) -> bool:
     x86 processors without VNNI add pairs of products of an unsigned and a signed byte in 16 bits,
     which hold 32,767: less than two products of 255 and 127. Whether a runtime uses that
     instruction depends on its kernels, so it is run: a network of large weights and activations,
-    compared with exact arithmetic. Weights within ±64 (:class:`Int8` with ``reduced_range``) are
-    safe, as are 4-bit weights and single powers of two.
+    compared with exact arithmetic. Weights within ±64 (schemes with ``reduced_range``) are safe,
+    as are 4-bit weights and single powers of two.
 
     Args:
         runtime: One that runs files; it is asked once in a process.

@@ -10,10 +10,9 @@ from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.flightnn import MOST_TERMS, FLightNN
 from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
-from lightning_cost.quantization.schemes.powers import BITS_OF_TERM, sums_of_powers
+from lightning_cost.quantization.schemes.powers import BITS_OF_TERM
 from lightning_cost.quantization.weights import Rounded
 
-_LEVELS = tuple(sums_of_powers(num_terms) for num_terms in range(1, MOST_TERMS + 1))
 # of the gate's slope, in units of the logarithm that it compares
 _TEMPERATURE = 0.1
 
@@ -38,7 +37,8 @@ class ChosenTerms(nn.Module):
     def __init__(self, scheme: FLightNN, weight: Tensor) -> None:
         super().__init__()
         self.scheme = scheme
-        fitted = [fitted_scale(weight, levels) for levels in _LEVELS]
+        self._levels = [scheme.levels_of(num_terms + 1) for num_terms in range(MOST_TERMS)]
+        fitted = [fitted_scale(weight, levels) for levels in self._levels]
         self.register_buffer("scales", torch.stack(fitted))
         most = torch.full((len(weight),), MOST_TERMS, dtype=torch.int8, device=weight.device)
         self.register_buffer("num_terms", most)
@@ -56,7 +56,7 @@ class ChosenTerms(nn.Module):
         scales = self._fitted(weight)
         if self.training:
             self.scales.copy_(scales)
-        values = [nearest_levels(weight, *each) for each in zip(scales, _LEVELS, strict=True)]
+        values = [nearest_levels(weight, *each) for each in zip(scales, self._levels, strict=True)]
         rounded = torch.zeros_like(weight)
         asked = self.margins(weight, scales)
         terms = [
@@ -92,7 +92,7 @@ class ChosenTerms(nn.Module):
         flat = weight.detach().float()
         largest = flat.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
         left = [flat]
-        for scale, levels in zip(scales[:-1], _LEVELS[:-1], strict=True):
+        for scale, levels in zip(scales[:-1], self._levels[:-1], strict=True):
             left.append(flat - nearest_levels(weight, scale, levels) * per_filter(scale, weight))
         tiny = torch.finfo(torch.float32).tiny
         # in units of the largest weight, as squares overflow early
@@ -103,7 +103,7 @@ class ChosenTerms(nn.Module):
         return torch.stack(
             [
                 fitted_scale(weight, levels, old)
-                for levels, old in zip(_LEVELS, self.scales, strict=True)
+                for levels, old in zip(self._levels, self.scales, strict=True)
             ]
         )
 

@@ -435,6 +435,20 @@ def test_unknown_exclude_is_an_error_of_the_fit():
         trainer_with(quantization, max_epochs=1).fit(Classifier(), loader(128))
 
 
+@pytest.mark.parametrize("scheme", ["power_of_two_2", {"name": "flightnn", "mean_terms": 2}])
+def test_sums_of_powers_keep_within_64_where_products_overflow(monkeypatch, scheme):
+    network = small_network()
+    with torch.no_grad():  # far apart, so that the finest steps are wanted
+        network[3].weight.copy_(torch.tensor([96.0, 1.0, -1.0]).repeat(192).view(8, 8, 3, 3))
+    for is_saturating in (False, True):
+        monkeypatch.setattr(callback, "saturates", lambda runtime, found=is_saturating: found)
+        quantization = QuantizationAwareTraining(
+            scheme, rules=QuantizationRules(overrides={"3": scheme}), runtimes=["openvino"]
+        )
+        deployed = quantization.preview(copy.deepcopy(network), digits()[0][:1])
+        assert (deployed[3].stored_weight.values.abs().max() <= 64) == is_saturating
+
+
 @pytest.mark.parametrize("is_saturating", [False, True])
 def test_seven_bits_where_the_products_of_a_runtime_overflow(monkeypatch, is_saturating):
     monkeypatch.setattr(

@@ -1,8 +1,11 @@
 """Which layer gets which scheme."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import REDUCED_LIMIT, PowerOfTwo
 from lightning_cost.quantization.schemes.scheme import Scheme
 from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
@@ -43,13 +46,14 @@ def assign_schemes(
 
 
 def with_reduced_range(scheme: Scheme) -> Scheme:
-    """``scheme`` within 7 bits where it is uniform with 8; others stay what they are.
+    """``scheme`` with weights up to 64 where it has larger ones, or else as it is.
 
     >>> with_reduced_range(Int8()), with_reduced_range(LowBit(bits=4))
     (Int8(reduced_range=True), LowBit(bits=4))
     """
-    if isinstance(scheme, Int8):
-        return Int8(reduced_range=True)
+    if scheme.levels[-1] <= REDUCED_LIMIT:
+        return scheme
     if isinstance(scheme, LowBit):
-        return LowBit(bits=min(scheme.bits, 7))
-    return scheme
+        return LowBit(bits=7)
+    assert isinstance(scheme, Int8 | PowerOfTwo | FLightNN)
+    return replace(scheme, reduced_range=True)

@@ -5,7 +5,12 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from lightning_cost.quantization.schemes.powers import BITS_OF_TERM, sums_of_powers
+from lightning_cost.quantization.schemes.powers import (
+    BITS_OF_TERM,
+    LIMIT,
+    REDUCED_LIMIT,
+    sums_of_powers,
+)
 from lightning_cost.quantization.schemes.scheme import Scheme
 
 MOST_TERMS = 2
@@ -22,6 +27,7 @@ class FLightNN(Scheme):
     Args:
         mean_terms: Terms of a weight, on average over the weights of the network's layers with
             this scheme; in (0, 2].
+        reduced_range: Up to 64 only, see :class:`Int8`.
 
     Raises:
         ValueError: If ``mean_terms`` is out of range.
@@ -33,6 +39,7 @@ class FLightNN(Scheme):
 
     name: ClassVar[str] = "flightnn"
     mean_terms: float = 1.3
+    reduced_range: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mean_terms <= MOST_TERMS:
@@ -48,4 +55,8 @@ class FLightNN(Scheme):
     @property
     @override
     def levels(self) -> tuple[int, ...]:
-        return sums_of_powers(MOST_TERMS)
+        return self.levels_of(MOST_TERMS)
+
+    def levels_of(self, num_terms: int) -> tuple[int, ...]:
+        """The magnitudes of a filter with ``num_terms`` terms."""
+        return sums_of_powers(num_terms, REDUCED_LIMIT if self.reduced_range else LIMIT)

@@ -10,12 +10,15 @@ from lightning_cost.quantization.schemes.scheme import Scheme
 
 EXPONENTS = range(7)
 """Seven of them, and a code for zero, are what 3 bits tell apart."""
+REDUCED_LIMIT = 64
+"""Two products of such a weight and an unsigned byte add up in 16 bits without overflow."""
+LIMIT = 127
 BITS_OF_TERM = 4
 """A sign and 3 bits."""
 
 
-def sums_of_powers(num_terms: int) -> tuple[int, ...]:
-    """The magnitudes up to 127 of sums of at most ``num_terms`` signed powers of two.
+def sums_of_powers(num_terms: int, limit: int = LIMIT) -> tuple[int, ...]:
+    """The magnitudes up to ``limit`` of sums of at most ``num_terms`` signed powers of two.
 
     >>> sums_of_powers(0), sums_of_powers(1)
     ((0,), (0, 1, 2, 4, 8, 16, 32, 64))
@@ -24,7 +27,7 @@ def sums_of_powers(num_terms: int) -> tuple[int, ...]:
     """
     terms = [0, *(sign * 2**exponent for exponent in EXPONENTS for sign in (1, -1))]
     sums = {sum(each) for each in product(terms, repeat=num_terms)}
-    return tuple(sorted(value for value in sums if 0 <= value <= 127))
+    return tuple(sorted(value for value in sums if 0 <= value <= limit))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,6 +41,7 @@ class PowerOfTwo(Scheme):
 
     Args:
         terms: 1 or 2.
+        reduced_range: Up to 64 only, see :class:`Int8`; one power is never larger.
 
     Raises:
         ValueError: If ``terms`` is neither.
@@ -53,6 +57,7 @@ class PowerOfTwo(Scheme):
 
     name: ClassVar[str] = "power_of_two"
     terms: int = 1
+    reduced_range: bool = False
 
     def __post_init__(self) -> None:
         if self.terms not in (1, 2):
@@ -66,7 +71,7 @@ class PowerOfTwo(Scheme):
     @property
     @override
     def levels(self) -> tuple[int, ...]:
-        return sums_of_powers(self.terms)
+        return sums_of_powers(self.terms, REDUCED_LIMIT if self.reduced_range else LIMIT)
 
 
 @dataclass(kw_only=True, slots=True)

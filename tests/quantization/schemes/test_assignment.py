@@ -1,7 +1,8 @@
 import pytest
 
 from lightning_cost.quantization.schemes.assignment import assign_schemes, with_reduced_range
-from lightning_cost.quantization.schemes.powers import PowerOfTwo
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
 from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
 LAYERS = ["stem", "blocks.0", "blocks.1", "head"]
@@ -39,9 +40,13 @@ def test_a_pattern_that_matches_nothing():
         (LowBit(bits=8), LowBit(bits=7)),
         (LowBit(bits=3), LowBit(bits=3)),
         (PowerOfTwo(), PowerOfTwo()),
+        (PowerOfTwo(terms=2), PowerOfTwo(terms=2, reduced_range=True)),
+        (FLightNN(mean_terms=1.5), FLightNN(mean_terms=1.5, reduced_range=True)),
+        (APoT(), APoT()),
     ],
 )
 def test_reduced_range_holds_two_products_in_16_bits(scheme, reduced):
     found = with_reduced_range(scheme)
     assert found == reduced
+    assert with_reduced_range(found) == found
     assert 2 * 255 * found.levels[-1] < 2**15
