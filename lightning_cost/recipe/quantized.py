@@ -15,6 +15,7 @@ from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import callbacks_of
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.equal_bits import with_integers
 from lightning_cost.quantization.packing.packed import packed_size_bytes, save_packed
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.recipe.frontier import accuracy_judge
@@ -57,6 +58,7 @@ def quantization_record(
     samples = list(batches)
     judge = accuracy_judge(metric, samples, sum(len(labels) for _, labels in samples))
     bits = layer_bits(network)
+    integers = None if calibrated is None else with_integers(calibrated)
     deployed = deployed_copy(network, example)
     return {
         "layers": [
@@ -66,6 +68,12 @@ def quantization_record(
         "left_float": dict(change.left_float),
         "calibrated": None if calibrated is None else judge(deployed_copy(calibrated, example)),
         "trained": judge(deployed),
+        "integers": None
+        if integers is None
+        else {
+            "calibrated": judge(deployed_copy(integers, example)),
+            "formula": packed_size_bytes(integers),
+        },
         "size_bytes": {
             "dense": size_bytes(deployed_copy(dense, example)),
             "packed": path.stat().st_size,

@@ -34,6 +34,7 @@ def quantization(report: Mapping[str, Any]) -> Markup | None:
         ("schemes", ", ".join(f"{scheme} in {count} layers" for scheme, count in schemes.items())),
         ("packed file", join([packed, how("measured")])),
         ("calibrated only", join([_accuracies(record["calibrated"]), " ", how("measured")])),
+        *_integers(record["integers"]),
         ("trained with rounding", join([_accuracies(record["trained"]), " ", how("measured")])),
         ("energy", join([spent, how("estimated")])),
     ]
@@ -42,6 +43,16 @@ def quantization(report: Mapping[str, Any]) -> Markup | None:
         facts.append(("left in floating point", "; ".join(left)))
     hint = _HINT if set(schemes) & _SHIFTING else None
     return section("Quantisation", pairs(facts), hint=hint)
+
+
+def _integers(record: Mapping[str, Any] | None) -> list[tuple[str, Markup]]:
+    """What integers of as many bits do, where weights are sums of powers of two."""
+    if record is None:
+        return []
+    told = (
+        f"{_accuracies(record['calibrated'])} in {quantity(record['formula'], 'B')} by the formula "
+    )
+    return [("integers of as many bits, calibrated only", join([told, how("measured")]))]
 
 
 def _accuracies(metrics: Mapping[str, float] | None) -> str:

@@ -8,6 +8,7 @@ def test_size_accuracy_and_energy_are_told(make_report):
     assert "54.0 kB, 20.0 times smaller than the dense network in float32 (1.08 MB)" in text
     assert "87.50 %" in text
     assert "91.25 %" in text
+    assert "88.75 % in 53.7 kB by the formula" in text
     assert "0.250 mJ with multipliers, 0.160 mJ with shifts and additions (eyeriss)" in text
     assert "attention: it is not called in a forward pass" in text
 
@@ -17,6 +18,8 @@ def test_powers_of_two_are_said_not_to_speed_up_a_cpu(make_report):
     report = make_report()
     for layer in report["quantization"]["layers"]:
         layer["scheme"] = "int8"
+    report["quantization"]["integers"] = None
+    assert "integers of as many bits" not in str(quantization(report))
     assert "no faster than int8" not in str(quantization(report))
 
 

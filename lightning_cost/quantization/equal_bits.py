@@ -1,0 +1,41 @@
+"""Integers of as many bits in place of sums of powers of two, to compare them with."""
+
+import copy
+
+from torch import nn
+
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
+from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.schemes.uniform import Int8, LowBit
+from lightning_cost.quantization.weights import FittedScale, weight_fake_quantizers
+
+_ORIGINAL = "parametrizations.weight.original"
+_SUMS_OF_POWERS = (PowerOfTwo, FLightNN, APoT)
+
+
+def with_integers(network: nn.Module) -> nn.Module | None:
+    """A copy of a prepared network, its powers of two replaced by integers of as many bits.
+
+    Each layer gets the nearest whole number of bits, at least 2; ranges of activations stay as they
+    are. Nothing is trained: compare it with the calibrated network, not with the trained one.
+
+    Returns:
+        ``None`` if no weight is a sum of powers of two.
+    """
+    integers = copy.deepcopy(network)
+    is_changed = False
+    for name, quantizer in weight_fake_quantizers(integers).items():
+        rounding = quantizer.rounding
+        if isinstance(rounding.scheme, _SUMS_OF_POWERS):
+            layer = integers.get_submodule(name.rpartition(".parametrizations")[0])
+            weight = quantizer.layout.filters_first(layer.get_parameter(_ORIGINAL))
+            scheme = _integers(float(rounding.weight_bits), rounding.scheme)  # type: ignore[arg-type]
+            quantizer.rounding = FittedScale(scheme, weight).train(quantizer.training)
+            is_changed = True
+    return integers if is_changed else None
+
+
+def _integers(bits: float, replaced: Scheme) -> Scheme:
+    whole = max(2, round(bits))
+    return LowBit(bits=whole) if whole < 8 else Int8(reduced_range=max(replaced.levels) <= 64)
