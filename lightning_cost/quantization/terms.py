@@ -1,5 +1,6 @@
 """Filters of zero, one or two powers of two: thresholds learn which, a budget holds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,11 +59,11 @@ class ChosenTerms(nn.Module):
             self.scales.copy_(scales)
         values = [nearest_levels(weight, *each) for each in zip(scales, self._levels, strict=True)]
         rounded = torch.zeros_like(weight)
-        asked = self.margins(weight, scales)
         terms = [
             (each * per_filter(scale, weight)).to(weight.dtype)
             for each, scale in zip(values, scales, strict=True)
         ]
+        asked = _margins(weight, terms[:-1])
         for index, term in enumerate(terms):
             gate = _Gate.apply(  # type: ignore[no-untyped-call]
                 asked[index] - self.thresholds[index] - self.bar, self.num_terms > index
@@ -83,21 +84,17 @@ class ChosenTerms(nn.Module):
         return self._chosen(self._fitted(weight))
 
     @torch.no_grad()
-    def margins(self, weight: Tensor, scales: Tensor | None = None) -> Tensor:
+    def margins(self, weight: Tensor) -> Tensor:
         """What each filter lacks before each term, as a logarithm, [terms, filters].
 
         Relative to the layer's root mean square, before the threshold is taken off.
         """
-        scales = self._fitted(weight) if scales is None else scales
-        flat = weight.detach().float()
-        largest = flat.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        left = [flat]
-        for scale, levels in zip(scales[:-1], self._levels[:-1], strict=True):
-            left.append(flat - nearest_levels(weight, scale, levels) * per_filter(scale, weight))
-        tiny = torch.finfo(torch.float32).tiny
-        # in units of the largest weight, as squares overflow early
-        roots = torch.stack([(each / largest).flatten(1).square().mean(1).sqrt() for each in left])
-        return ((roots + tiny) / ((flat / largest).square().mean().sqrt() + tiny)).log()
+        fitted = zip(self._fitted(weight)[:-1], self._levels[:-1], strict=True)
+        rounded = [
+            nearest_levels(weight, scale, levels) * per_filter(scale, weight)
+            for scale, levels in fitted
+        ]
+        return _margins(weight, rounded)
 
     def _fitted(self, weight: Tensor) -> Tensor:
         return torch.stack(
@@ -114,6 +111,18 @@ class ChosenTerms(nn.Module):
         if chosen.dim() == 1:
             return chosen
         return chosen * per_filter(self.num_terms > 0, chosen)
+
+
+@torch.no_grad()
+def _margins(weight: Tensor, rounded: Sequence[Tensor]) -> Tensor:
+    """As :meth:`ChosenTerms.margins`, from the weight as fewer terms round it."""
+    tiny = torch.finfo(torch.float32).tiny
+    flat = weight.detach().float()
+    # in units of the largest weight, as squares overflow early
+    largest = flat.abs().max().clamp_min(tiny)
+    left = [flat, *(flat - each for each in rounded)]
+    roots = torch.stack([(each / largest).flatten(1).square().mean(1).sqrt() for each in left])
+    return ((roots + tiny) / ((flat / largest).square().mean().sqrt() + tiny)).log()
 
 
 @torch.no_grad()
