@@ -59,7 +59,9 @@ class GradualRounding(nn.Module):
         size = (weight.detach().float() / per_filter(self.scale, weight)).abs()
         size = torch.where(self.is_rounded, torch.inf, size).flatten()
         chosen = size.argsort(descending=True, stable=True)[: round(share * len(size))]
-        self.is_rounded.view(-1)[chosen] = True
+        mask = self.is_rounded.flatten()  # a copy where the weight lies channels last
+        mask[chosen] = True
+        self.is_rounded.copy_(mask.view_as(self.is_rounded))
         self.values.copy_(torch.where(self.is_rounded, values, 0))
 
     def scale_of(self, weight: Tensor) -> Tensor:

@@ -37,6 +37,18 @@ def test_the_largest_share_is_rounded_and_the_rest_passes(scheme, share, seed):
     assert torch.equal(weight.grad, (~is_rounded).float())
 
 
+def test_the_layout_in_memory_changes_nothing():
+    weight = torch.randn(4, 6, 3, 3)
+    roundings = []
+    for each in (weight, weight.to(memory_format=torch.channels_last)):
+        roundings.append(GradualRounding(get_scheme("int4"), each))
+        roundings[-1].round_largest(each, 0.5)
+    plain, last = roundings
+    assert not last.is_rounded.is_contiguous()
+    assert torch.equal(plain.is_rounded, last.is_rounded)
+    assert torch.equal(plain.values, last.values)
+
+
 def test_what_is_rounded_stays_whatever_the_optimizer_does():
     weight = torch.randn(3, 40)
     rounding = GradualRounding(get_scheme("int4"), weight).train()

@@ -28,7 +28,9 @@ def nearest_levels(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Te
     """
     ratio = weight.detach().float() / per_filter(scale, weight)
     values, midpoints = _grid(levels, ratio.device)
-    return values[torch.bucketize(ratio.abs(), midpoints)] * ratio.sign().to(torch.int8)
+    # contiguous, as torch copies it otherwise, and warns
+    indices = torch.bucketize(ratio.abs().contiguous(), midpoints)
+    return values[indices] * ratio.sign().to(torch.int8)
 
 
 @torch.no_grad()
