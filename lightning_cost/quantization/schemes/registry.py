@@ -28,7 +28,7 @@ def get_scheme(scheme: Scheme | str | Mapping[str, Any]) -> Scheme:
     >>> get_scheme("int8"), get_scheme("int4")
     (Int8(reduced_range=False), LowBit(bits=4))
     >>> get_scheme({"name": "flightnn", "mean_terms": 1.5})
-    FLightNN(mean_terms=1.5)
+    FLightNN(mean_terms=1.5, reduced_range=False)
 
     Raises:
         ValueError: If there is no scheme of that name, or if it does not have such a setting.
