@@ -7,7 +7,7 @@ search, and recovers. The warm-up's learning rate is one arc down to a hundredth
 - ``fine_tune``: it stays there, as with a schedule that is over;
 - ``rewind``: the recovery repeats the rates of the last epochs of the warm-up;
 - ``own_arc``: the recovery has a smaller arc of its own, as in the command line's recipe;
-- ``own_arc_longer``: the same over as many epochs as take the FLOPs that distillation takes;
+- ``own_arc_longer``: the same over as many epochs as take at most the FLOPs of distillation;
 
 and the first three with distillation from the dense network (temperature 2, half of the loss). The
 test part is read once for each method. ``--quick`` takes the digits.

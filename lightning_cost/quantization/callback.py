@@ -145,11 +145,10 @@ class QuantizationAwareTraining(pl.Callback):
         if not self._is_frozen:
             share_out_terms(network)
         copies = [network, *averaged_copies(trainer, network)]
-        if self.rules.gradual and not self._are_norms_frozen:
-            share = self.rules.share_rounded(done)
-            if share > self._share_rounded:
-                round_largest(network, share, copies[1:])
-                self._share_rounded = share
+        share = self.rules.share_rounded(done)
+        if share > self._share_rounded:
+            round_largest(network, share, copies[1:])
+            self._share_rounded = share
         if not self._is_frozen and done >= self.rules.freeze_after:
             for each in copies:
                 freeze_observers(each)

@@ -8,9 +8,8 @@ from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
 from lightning_cost.quantization.schemes.scheme import Scheme
 from lightning_cost.quantization.schemes.uniform import Int8, LowBit
-from lightning_cost.quantization.weights import FittedScale, weight_fake_quantizers
+from lightning_cost.quantization.weights import FittedScale, quantized_weights
 
-_ORIGINAL = "parametrizations.weight.original"
 _SUMS_OF_POWERS = (PowerOfTwo, FLightNN, APoT)
 
 
@@ -25,12 +24,10 @@ def with_integers(network: nn.Module) -> nn.Module | None:
     """
     integers = copy.deepcopy(network)
     is_changed = False
-    for name, quantizer in weight_fake_quantizers(integers).items():
+    for _, quantizer, weight in quantized_weights(integers):
         rounding = quantizer.rounding
         if isinstance(rounding.scheme, _SUMS_OF_POWERS):
-            layer = integers.get_submodule(name.rpartition(".parametrizations")[0])
-            weight = quantizer.layout.filters_first(layer.get_parameter(_ORIGINAL))
-            scheme = _integers(float(rounding.weight_bits), rounding.scheme)  # type: ignore[arg-type]
+            scheme = _integers(rounding.weight_bits, rounding.scheme)
             quantizer.rounding = FittedScale(scheme, weight).train(quantizer.training)
             is_changed = True
     return integers if is_changed else None

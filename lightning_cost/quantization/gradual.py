@@ -4,16 +4,15 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.scheme import Scheme
-from lightning_cost.quantization.weights import Rounded, parametrized
+from lightning_cost.quantization.weights import Rounded, Rounding, quantized_weights
 
 
-class GradualRounding(nn.Module):
+class GradualRounding(Rounding):
     """Rounds the weights that were chosen so far, for good; the others train in floating point.
 
     What is chosen stays on the level that it had then, on the grid that suited the trained network,
@@ -30,16 +29,10 @@ class GradualRounding(nn.Module):
     is_rounded: Tensor
 
     def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__()
-        self.scheme = scheme
+        super().__init__(scheme)
         self.register_buffer("scale", scheme.fit_scale(weight))
         self.register_buffer("values", torch.zeros_like(weight, dtype=torch.int8))
         self.register_buffer("is_rounded", torch.zeros_like(weight, dtype=torch.bool))
-
-    @property
-    def weight_bits(self) -> float:
-        """Bits of one weight."""
-        return self.scheme.weight_bits
 
     @override
     def forward(self, weight: Tensor) -> Rounded:
@@ -64,8 +57,8 @@ class GradualRounding(nn.Module):
         self.is_rounded.copy_(mask.view_as(self.is_rounded))
         self.values.copy_(torch.where(self.is_rounded, values, 0))
 
+    @override
     def scale_of(self, weight: Tensor) -> Tensor:
-        """The scale of each filter, [filters]."""
         return self.scale
 
     def _levels_of(self, weight: Tensor) -> Tensor:
@@ -89,8 +82,6 @@ def round_largest(network: nn.Module, share: float, copies: Iterable[nn.Module] 
 
 
 def _gradual(network: nn.Module) -> Iterator[tuple[GradualRounding, Tensor]]:
-    for module in network.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            quantizer, weight = parametrized(module.get_submodule("parametrizations.weight"))
-            if isinstance(quantizer.rounding, GradualRounding):
-                yield quantizer.rounding, weight
+    for _, quantizer, weight in quantized_weights(network):
+        if isinstance(quantizer.rounding, GradualRounding):
+            yield quantizer.rounding, weight

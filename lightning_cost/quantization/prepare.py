@@ -29,8 +29,9 @@ from lightning_cost.quantization.weights import (
     BiasFakeQuantizer,
     FittedScale,
     LearnedScale,
+    Rounding,
     WeightFakeQuantizer,
-    parametrized,
+    quantized_weights,
 )
 
 INPUT = "input_fake_quantizer"
@@ -172,7 +173,7 @@ class PrepareQuantization(Change):
         layout, held = FilterLayout.of(layer), layer.weight
         assert isinstance(held, Tensor)
         weight = layout.filters_first(held)
-        rounding: nn.Module
+        rounding: Rounding
         if isinstance(scheme, FLightNN):
             rounding = ChosenTerms(scheme, weight)
         elif self.is_gradual:
@@ -217,13 +218,11 @@ def share_out_terms(network: nn.Module) -> None:
 
     Does nothing to a network without filters that have a choice.
     """
-    choosing: dict[str, tuple[ChosenTerms, Tensor]] = {}
-    for name, module in network.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            originals = module.get_submodule("parametrizations.weight")
-            rounding = getattr(originals.get_submodule("0"), "rounding", None)
-            if isinstance(rounding, ChosenTerms):
-                choosing[name] = (rounding, parametrized(originals)[1])
+    choosing = {
+        name: (quantizer.rounding, weight)
+        for name, quantizer, weight in quantized_weights(network)
+        if isinstance(quantizer.rounding, ChosenTerms)
+    }
     assign_terms(choosing)
 
 

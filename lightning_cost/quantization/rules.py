@@ -57,10 +57,17 @@ class QuantizationRules:
         self._check_gradual()
 
     def share_rounded(self, done: float) -> float:
-        """Share of the weights that is rounded for good once ``done`` of the epochs are over."""
+        """Share of the weights rounded for good once a share ``done`` of the epochs is over.
+
+        0 where quantisation is not gradual, or else one of :attr:`gradual`.
+        """
+        if not self.gradual:
+            return 0.0
         if done >= self.freeze_norms_after:
             return 1.0
-        return self.gradual[int(len(self.gradual) * done / self.freeze_norms_after)]
+        place = int(len(self.gradual) * done / self.freeze_norms_after)
+        # a hair before the end the quotient may be rounded up to the length
+        return self.gradual[min(place, len(self.gradual) - 1)]
 
     def _check_gradual(self) -> None:
         shares = self.gradual

@@ -12,13 +12,13 @@ from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.flightnn import MOST_TERMS, FLightNN
 from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
 from lightning_cost.quantization.schemes.powers import BITS_OF_TERM
-from lightning_cost.quantization.weights import Rounded
+from lightning_cost.quantization.weights import Rounded, Rounding
 
 # of the gate's slope, in units of the logarithm that it compares
 _TEMPERATURE = 0.1
 
 
-class ChosenTerms(nn.Module):
+class ChosenTerms(Rounding):
     """Rounds each filter to as many powers of two for each weight as it was given.
 
     A filter asks for its next term by its margin: the logarithm of what rounding has left of it so
@@ -32,12 +32,12 @@ class ChosenTerms(nn.Module):
     """
 
     num_terms: Tensor
+    scheme: FLightNN
     scales: Tensor
     bar: Tensor
 
     def __init__(self, scheme: FLightNN, weight: Tensor) -> None:
-        super().__init__()
-        self.scheme = scheme
+        super().__init__(scheme)
         self._levels = [scheme.levels_of(num_terms + 1) for num_terms in range(MOST_TERMS)]
         fitted = [fitted_scale(weight, levels) for levels in self._levels]
         self.register_buffer("scales", torch.stack(fitted))
@@ -47,8 +47,8 @@ class ChosenTerms(nn.Module):
         self.thresholds = nn.Parameter(torch.zeros(MOST_TERMS, len(weight), device=weight.device))
 
     @property
+    @override
     def weight_bits(self) -> float:
-        """Bits of one weight, the mean over the filters."""
         return BITS_OF_TERM * float(self.num_terms.float().mean())
 
     @override
@@ -78,9 +78,9 @@ class ChosenTerms(nn.Module):
         is_alive = per_filter(self.num_terms > 0, weight)
         return Rounded(with_gates + is_alive * (weight - weight.detach()), chosen, scale)
 
+    @override
     @torch.no_grad()
     def scale_of(self, weight: Tensor) -> Tensor:
-        """The scale of each filter, [filters]."""
         return self._chosen(self._fitted(weight))
 
     @torch.no_grad()

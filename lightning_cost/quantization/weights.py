@@ -1,9 +1,12 @@
 """Weights and biases rounded in floating point, so that a network can train for integers."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from lightning_cost.network.filters import FilterLayout
@@ -29,20 +32,39 @@ class Rounded(NamedTuple):
     scale: Tensor
 
 
-class FittedScale(nn.Module):
+class Rounding(nn.Module, ABC):
+    """How a layer's weight gets onto the grid of its scheme while it trains.
+
+    Args:
+        scheme: The grid.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        super().__init__()
+        self.scheme = scheme
+
+    @property
+    def weight_bits(self) -> float:
+        """Bits of one weight, the mean where filters differ."""
+        return self.scheme.weight_bits
+
+    @abstractmethod
+    def forward(self, weight: Tensor) -> Rounded:
+        """The weight [filters, ...] rounded, with a gradient for what trains."""
+
+    @abstractmethod
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """The scale of each filter, [filters], in evaluation mode; nothing is changed."""
+
+
+class FittedScale(Rounding):
     """Rounds to the grid of a scheme; the scales follow the weights by the scheme's own rule."""
 
     scale: Tensor
 
     def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__()
-        self.scheme = scheme
+        super().__init__(scheme)
         self.register_buffer("scale", scheme.fit_scale(weight))
-
-    @property
-    def weight_bits(self) -> float:
-        """Bits of one weight."""
-        return self.scheme.weight_bits
 
     @override
     def forward(self, weight: Tensor) -> Rounded:
@@ -54,12 +76,12 @@ class FittedScale(nn.Module):
         rounded = (values * per_filter(scale, weight)).to(weight.dtype)
         return Rounded(straight_through(weight, rounded), values, scale)
 
+    @override
     def scale_of(self, weight: Tensor) -> Tensor:
-        """The scale of each filter, [filters]."""
         return self.scheme.fit_scale(weight, self.scale)
 
 
-class LearnedScale(nn.Module):
+class LearnedScale(Rounding):
     """Rounds to the grid of a scheme with scales that are trained.
 
     The gradient of a scale says whether its filter's rounding errors would shrink or its clipped
@@ -70,14 +92,8 @@ class LearnedScale(nn.Module):
     """
 
     def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__()
-        self.scheme = scheme
+        super().__init__(scheme)
         self.scale = nn.Parameter(scheme.fit_scale(weight))
-
-    @property
-    def weight_bits(self) -> float:
-        """Bits of one weight."""
-        return self.scheme.weight_bits
 
     @override
     def forward(self, weight: Tensor) -> Rounded:
@@ -88,8 +104,8 @@ class LearnedScale(nn.Module):
         rounded: Tensor = _LearnedStep.apply(weight, self.scale, scale, values, limit)  # type: ignore[no-untyped-call]
         return Rounded(rounded, values, scale)
 
+    @override
     def scale_of(self, weight: Tensor) -> Tensor:
-        """The scale of each filter, [filters]."""
         return self.scale.detach().abs().clamp_min(torch.finfo(torch.float32).eps)
 
 
@@ -99,14 +115,14 @@ class WeightFakeQuantizer(nn.Module):
     A parametrization, for ``torch.nn.utils.parametrize.register_parametrization``.
 
     Args:
-        rounding: To the grid, without a batch norm; returns :class:`Rounded`.
+        rounding: To the grid, without a batch norm.
         norm: What is folded into the layer.
         layout: Where the layer's filters lie in its weight.
     """
 
     def __init__(
         self,
-        rounding: nn.Module,
+        rounding: Rounding,
         norm: FoldableNorm | None = None,
         layout: FilterLayout | None = None,
     ) -> None:
@@ -142,7 +158,7 @@ class WeightFakeQuantizer(nn.Module):
     @torch.no_grad()
     def scale_of(self, weight: Tensor) -> Tensor:
         """The scale [filters] that :meth:`round` gives in evaluation mode; nothing is changed."""
-        scale: Tensor = self.rounding.scale_of(weight)  # type: ignore[operator]
+        scale = self.rounding.scale_of(weight)
         if self.norm is None or not self.norm.is_folded:
             return scale
         return _folded(scale, self.norm.scale())
@@ -190,13 +206,18 @@ def _folded(scale: Tensor, factor: Tensor) -> Tensor:
     return (scale * factor.detach().abs().float()).clamp_min(tiny)
 
 
-def weight_fake_quantizers(network: nn.Module) -> dict[str, WeightFakeQuantizer]:
-    """All of them in ``network``, by name."""
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, WeightFakeQuantizer)
-    }
+def quantized_weights(
+    network: nn.Module,
+) -> Iterator[tuple[str, WeightFakeQuantizer, Tensor]]:
+    """Each layer of ``network`` with a quantised weight: name, quantiser, unrounded weight.
+
+    The weight is [filters, ...], a view of the parameter.
+    """
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            originals = module.get_submodule("parametrizations.weight")
+            if isinstance(originals.get_submodule("0"), WeightFakeQuantizer):
+                yield name, *parametrized(originals)
 
 
 class _LearnedStep(torch.autograd.Function):

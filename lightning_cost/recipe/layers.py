@@ -3,8 +3,7 @@
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from lightning_cost.network.lineage import lineage_of
-from lightning_cost.quantization.prepare import PrepareQuantization
+from lightning_cost.quantization.weights import quantized_weights
 
 
 def layer_widths(dense: nn.Module, final: nn.Module) -> dict[str, tuple[int, int]]:
@@ -27,13 +26,7 @@ def layer_bits(final: nn.Module) -> dict[str, float]:
     Args:
         final: As it was trained, not converted.
     """
-    layers = {
-        layer: final.get_submodule(f"{layer}.parametrizations.weight.0.rounding")
-        for change in lineage_of(final)
-        if isinstance(change, PrepareQuantization)
-        for layer in change.weights
-    }
-    return {layer: float(rounding.weight_bits) for layer, rounding in layers.items()}  # type: ignore[arg-type]
+    return {name: quantizer.rounding.weight_bits for name, quantizer, _ in quantized_weights(final)}
 
 
 def _width(module: nn.Module) -> int:

@@ -334,6 +334,15 @@ def test_gradual_quantisation_ends_with_every_weight_on_its_grid():
     trainer_with(quantization, shares, max_epochs=4).fit(module, loader())
     assert list(dict.fromkeys(shares.found)) == [0.5, 0.75, 1]
     assert sorted(shares.found) == shares.found
+    last = [m for m in module.network.modules() if isinstance(m, GradualRounding)]
+    assert len(last) == 3
+    assert all(each.is_rounded.all() for each in last)
+    module.network.train()
+    for layer in (module.network[0], module.network[3], module.network[7]):
+        rounding = layer.parametrizations.weight[0].rounding
+        on_grid = rounding(layer.parametrizations.weight.original)
+        scale = on_grid.scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        assert torch.equal(on_grid.weight, on_grid.values * scale)
     images, labels = (tensor[1024:] for tensor in digits())
     assert accuracy(deployed_copy(module.network, images[:1])(images), labels) > 0.8
 

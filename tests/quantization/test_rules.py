@@ -1,4 +1,8 @@
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from lightning_cost.quantization.rules import QuantizationRules
@@ -41,3 +45,15 @@ def test_shares_have_equal_parts_of_the_time_before_norms_freeze():
     found = [rules.share_rounded(tenths / 10) for tenths in range(10)]
     assert found == [0.5, 0.5, 0.75, 0.75, 1, 1, 1, 1, 1, 1]
     assert QuantizationRules(gradual=[0.5, 1], freeze_norms_after=0).share_rounded(0) == 1
+
+
+@given(
+    shares=st.sets(st.floats(0.01, 0.99), max_size=6),
+    end=st.floats(0.001, 1),
+    distance=st.floats(0, 1),
+)
+def test_a_share_is_due_at_any_time_and_only_where_wanted(shares, end, distance):
+    rules = QuantizationRules(gradual=[*sorted(shares), 1.0], freeze_norms_after=end)
+    for done in (0.0, distance * end, math.nextafter(end, 0), end, 1.0):
+        assert rules.share_rounded(done) in rules.gradual
+    assert QuantizationRules(freeze_norms_after=end).share_rounded(distance) == 0
