@@ -1,6 +1,7 @@
 """The command line: a verb, then Hydra overrides."""
 
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from hydra.experimental.callback import Callback as HydraCallback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import Callback
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
@@ -31,13 +33,14 @@ from lightning_cost.recipe.plan import (
 )
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
-from lightning_cost.recipe.run_dir import CONFIG_NAME
+from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce, shared_search
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
 from lightning_cost.report.sweep import collect
 
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 KEPT = 0
 BAD_INPUT = 2
 BROKEN = 3
@@ -106,11 +109,30 @@ def build(config: RunConfig) -> tuple[nn.Module, Any]:
         ValueError: If the network leaves a size open that the data does not know.
         HydraException: If a ``_target_`` cannot be found or called.
     """
-    data = hydra.utils.instantiate(config.data)
+    data = build_data(config)
+    return build_network(config, data), data
+
+
+def build_data(config: RunConfig) -> Any:
+    """The LightningDataModule of ``config``.
+
+    Raises:
+        HydraException: If its ``_target_`` cannot be found or called.
+    """
+    return hydra.utils.instantiate(config.data)
+
+
+def build_network(config: RunConfig, data: Any) -> nn.Module:
+    """The network of ``config`` for ``data``, freshly made from the run's seed.
+
+    Raises:
+        ValueError: If it leaves a size open that the data does not know.
+        HydraException: If its ``_target_`` cannot be found or called.
+    """
     model = _filled(config.model, data)
     torch.manual_seed(config.seed)
-    network = hydra.utils.instantiate(model)
-    return network, data
+    network: nn.Module = hydra.utils.instantiate(model)
+    return network
 
 
 class ParetoReport(HydraCallback):
@@ -118,6 +140,8 @@ class ParetoReport(HydraCallback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down which budget the runs search for, as one search serves them all."""
+        if config.hydra.sweeper._target_ != BASIC_SWEEPER:
+            return  # which budgets there will be is not known
         budgets: list[ModelBudget] = []
         try:
             for words in _single_runs(list(config.hydra.overrides.task)):
@@ -245,6 +269,18 @@ def _for_each_configuration(
 
 def _fit_one(composed: DictConfig) -> int:
     job = HydraConfig.get()
+    number = os.environ.get(TRIAL_VARIABLE)
+    if number is None or job.mode != RunMode.MULTIRUN:
+        return _fit_with(composed)
+    from lightning_cost.sweep.job import run_trial  # needs an extra that other runs do without
+
+    run_dir = Path(job.runtime.output_dir)
+    run_trial(Path(job.sweep.dir), int(number), run_dir, lambda found: _fit_with(composed, found))
+    return KEPT
+
+
+def _fit_with(composed: DictConfig, observers: Sequence[Callback] = ()) -> int:
+    job = HydraConfig.get()
     if composed.resume is not None:
         composed = _resumed(composed.resume, list(job.overrides.task))
     if job.mode == RunMode.MULTIRUN:
@@ -258,7 +294,7 @@ def _fit_one(composed: DictConfig) -> int:
         )
     network, data = build(config)
     resolved = OmegaConf.to_yaml(composed, resolve=True)
-    return KEPT if fit(config, network, data, resolved) else BROKEN
+    return KEPT if fit(config, network, data, resolved, observers=observers) else BROKEN
 
 
 def _single_runs(overrides: list[str]) -> list[list[str]]:

@@ -371,7 +371,6 @@ def test_a_plan_of_bad_input(capsys, words, message):
         (["budget=none"], r"budget must limit something, got none"),
         (["runtime=abacus", "hardware=local"], r"runtime must be one of .*onnx.*, got 'abacus'"),
         (["compress.quantize=int9"], r"scheme must be .*int8.*, got 'int9'"),
-        (["compress.quantize=null", "compress.prune=false"], r"compress must prune, quantize or"),
         (["budget.usd_per_million=1"], r"price_usd_per_hour of hardware 'raspberry_pi_4' must be"),
         (
             ["data=fashion_mnist", "data.source.folder=/nonexistent"],

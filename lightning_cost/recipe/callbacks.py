@@ -14,6 +14,7 @@ from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.recipe.config import CompressSettings, RunConfig
+from lightning_cost.recipe.plain import PlainTraining
 from lightning_cost.runtime.contract import DEPLOYABLE, installed_runtimes
 
 
@@ -45,7 +46,8 @@ def compress_to(
 
     Returns:
         CostMonitor, GlobalRankingPruning, QuantizationAwareTraining, BudgetStopping; without the
-        second or third where ``settings`` switches pruning or quantisation off.
+        second or third where ``settings`` switches pruning or quantisation off. Without both,
+        PlainTraining stands in their place.
 
     Raises:
         ValueError: If the budget is empty, or if it needs hardware and none is given.
@@ -87,6 +89,8 @@ def compress_to(
                 network=network,
             )
         )
+    if not settings.prune and settings.quantize is None:
+        callbacks.append(PlainTraining(settings.num_epochs))
     callbacks.append(
         BudgetStopping(model=budget, training=training, hardware=hardware, network=network)
     )

@@ -20,6 +20,9 @@ from lightning_cost.quantization.schemes.registry import get_scheme
 class CompressSettings:
     """How the budget is met.
 
+    Without pruning and without quantisation the network is trained as it is, for the length of the
+    schedule's warm-up, and keeps its budget or does not.
+
     Args:
         prune: Whether channels are removed.
         schedule: When they are removed; its warm-up is also the dense network's training.
@@ -48,11 +51,6 @@ class CompressSettings:
     quantization: QuantizationRules = field(default_factory=QuantizationRules)
 
     def __post_init__(self) -> None:
-        if not self.prune and self.quantize is None:
-            raise ValueError(
-                "compress must prune, quantize or both, got prune=false and quantize=null; "
-                "choose compress=prune, compress=quantize or compress=prune_quantize"
-            )
         _ = self.guard  # its words are checked here, not when the fit begins
         if self.schedule.updates_per_step is not None or self.schedule.rewind != "none":
             raise ValueError(

@@ -1,5 +1,6 @@
 """The main job: train, compress, deploy, measure, report."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -41,7 +42,14 @@ from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 
 
-def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, resolved: str) -> bool:
+def fit(
+    config: RunConfig,
+    network: nn.Module,
+    data: pl.LightningDataModule,
+    resolved: str,
+    *,
+    observers: Sequence[Callback] = (),
+) -> bool:
     """Train ``network`` on ``data``, compress it to the budget, deploy it, and write the report.
 
     Args:
@@ -50,6 +58,7 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
         data: Gives batches (images, labels) for training and validation; a ``search_dataloader``
             and a test part too, where it has them.
         resolved: The whole configuration as YAML text, kept in the run directory.
+        observers: Callbacks that watch the run and may end it.
 
     Returns:
         Whether every limit is kept and the deployed file computes what was trained. The last line
@@ -83,7 +92,7 @@ def fit(config: RunConfig, network: nn.Module, data: pl.LightningDataModule, res
     snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
     module = _module(config, network, num_classes)
     with without_advice():
-        trainer = _trainer(config, run_dir, [snapshot, *callbacks])
+        trainer = _trainer(config, run_dir, [snapshot, *callbacks, *observers])
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except ValueError:

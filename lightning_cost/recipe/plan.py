@@ -1,31 +1,24 @@
 """What a run would cost before it starts; nothing is trained."""
 
-import copy
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.macs import count_macs
-from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.estimate import LACK
 from lightning_cost.monitor.measure import measure
-from lightning_cost.network.participants import StructuralCallback
-from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.search.fitness import FORWARD_PASSES_OF_A_STEP
 from lightning_cost.pruning.search.loop import judged_ratios
-from lightning_cost.pruning.target.problem import PruningProblem
-from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import facts_of, first_images
 from lightning_cost.recipe.run_plan import RunPlan, Share
+from lightning_cost.recipe.smallest import smallest_cost
 from lightning_cost.recipe.training_machine import (
     DEFAULT_UTILISATION,
     LOCAL,
@@ -142,7 +135,7 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
         shares=tuple(shares),
         spend=machine.spend(sum(share.flops for share in shares)),
         dense=dense,
-        smallest=_smallest(config, network, example, limits, dense) if limits else {},
+        smallest=smallest_cost(config, network, example, limits, dense),
         limits=limits,
         training_limits=config.training.limits(),
         remarks=remarks,
@@ -287,49 +280,3 @@ def _search(
         + (f" and trained for {search.tune_steps} steps" if search.tune_steps else ""),
         is_at_most=True,
     )
-
-
-def _smallest(
-    config: PlanConfig,
-    network: nn.Module,
-    example: Tensor,
-    limits: dict[Resource, float],
-    dense: Cost,
-) -> Cost:
-    """Cost of the most compressed network, on what needs no measurement on this machine."""
-    known = {
-        resource: limit
-        for resource, limit in limits.items()
-        if resource.is_counted or not config.hardware.is_local
-    }
-    if not known:
-        return {}
-    callbacks = callbacks_for(config)
-    pruning = [entry for entry in callbacks if isinstance(entry, GlobalRankingPruning)]
-    rest = [entry for entry in callbacks if entry not in pruning]
-    later = [entry for entry in rest if isinstance(entry, StructuralCallback)]
-    preview = _preview(later, example)
-    if not config.compress.prune:
-        made = preview(copy.deepcopy(network))
-        return measure(made, example, hardware=config.hardware, resources=list(known))
-    problem = PruningProblem.of(
-        network,
-        example,
-        rules=config.compress.channels,
-        limits=known,
-        preview=preview,
-        hardware=config.hardware,
-        dense_cost=dense,
-    )
-    return problem.cost_of(problem.smallest())
-
-
-def _preview(
-    callbacks: Sequence[StructuralCallback], example: Tensor
-) -> Callable[[nn.Module], nn.Module]:
-    """What ``callbacks`` will make of a network."""
-
-    def preview(network: nn.Module) -> nn.Module:
-        return reduce(lambda made, entry: entry.preview(made, example), callbacks, network)
-
-    return preview

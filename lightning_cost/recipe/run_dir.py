@@ -13,6 +13,8 @@ ONNX_NAME = "model.onnx"
 RANKING_NAME = "ranking.json"
 INTERRUPTED_NAME = "interrupted.ckpt"
 LAST_NAME = "last.ckpt"
+TRIAL_VARIABLE = "LIGHTNING_COST_TRIAL"
+"""Holds, in the job of a sweep's trial, the trial's number."""
 _SHARED = "LIGHTNING_COST_RUN_DIR"
 
 

@@ -34,9 +34,9 @@ def test_a_schedule_that_does_not_go_with_the_learning_rate(given):
         CompressSettings(schedule=PruningSchedule(**given))
 
 
-def test_nothing_to_do():
-    with pytest.raises(ValueError, match="compress must prune, quantize or both, got prune=false"):
-        CompressSettings(prune=False, quantize=None)
+def test_a_network_that_stays_as_it_is_trains_for_the_warm_up():
+    schedule = PruningSchedule(warmup_epochs=3, num_steps=2, recover_epochs=4)
+    assert CompressSettings(prune=False, quantize=None, schedule=schedule).num_epochs == 3
 
 
 def test_no_epoch_to_quantise_in():

@@ -1,0 +1,1 @@
+"""Hydra finds the sweeper ``cost_optuna`` here."""

@@ -1,0 +1,1 @@
+"""Sweeps over configurations that never train what cannot fit."""

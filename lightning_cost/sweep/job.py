@@ -1,0 +1,102 @@
+"""A trial as the process that trains it sees it: where it belongs, and what became of it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.trial import Trial
+from pytorch_lightning.callbacks import Callback
+
+from lightning_cost.recipe.run_dir import is_first_rank
+from lightning_cost.report.files import read_report, write_text
+from lightning_cost.sweep.callback import TrialReporting
+from lightning_cost.sweep.objectives import Objective, objectives_of
+from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.ownership import job_lock
+from lightning_cost.sweep.storage import open_storage
+from lightning_cost.sweep.strategies import pruner_of
+
+_LINK_NAME = "study.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyLink:
+    """What a job must know to find its study.
+
+    Args:
+        url: Of the storage.
+        study: Name in it.
+        objectives: Names and directions.
+        pruner: Its name.
+    """
+
+    url: str
+    study: str
+    objectives: Mapping[str, str]
+    pruner: str
+
+    def save(self, sweep_dir: Path) -> None:
+        """Write it where the jobs of the sweep find it."""
+        write_text(sweep_dir / _LINK_NAME, json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, sweep_dir: Path) -> "StudyLink":
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: If it is damaged.
+            OSError: If it is not there.
+        """
+        return cls(**json.loads((sweep_dir / _LINK_NAME).read_text()))
+
+
+def run_trial(
+    sweep_dir: Path, number: int, run_dir: Path, work: Callable[[Sequence[Callback]], Any]
+) -> None:
+    """Carry out a trial, and write into the study what became of it; errors are written too.
+
+    Args:
+        sweep_dir: Of the sweep.
+        number: Of the trial.
+        run_dir: Where its report will be.
+        work: Fits with further callbacks, and leaves the report.
+    """
+    link = StudyLink.load(sweep_dir)
+    study = optuna.load_study(
+        study_name=link.study, storage=open_storage(link.url), pruner=pruner_of(link.pruner)
+    )
+    trial = Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+    objectives = objectives_of(link.objectives)
+    callbacks: list[Callback] = []
+    if len(objectives) == 1 and not objectives[0].is_resource:
+        callbacks.append(TrialReporting(trial, objectives[0].name))
+    if not is_first_rank():
+        work(callbacks)
+        return
+    with FileLock(job_lock(sweep_dir, number)):
+        outcome = _outcome(run_dir, objectives, lambda: work(callbacks))
+        trial.set_user_attr(OUTCOME, outcome.to_dict())
+
+
+def _outcome(run_dir: Path, objectives: Sequence[Objective], work: Callable[[], Any]) -> Outcome:
+    try:
+        work()
+        report = read_report(run_dir)
+        values = tuple(objective.of(report) for objective in objectives)
+    except optuna.TrialPruned as pruned:
+        return Outcome(state="pruned", reason=str(pruned))
+    except Exception as error:
+        return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+    return Outcome(
+        state="finished",
+        values=values,
+        constraints={
+            name: entry["value"] / entry["limit"] - 1
+            for name, entry in report["budget"].items()
+            if entry["value"] is not None and entry["limit"]
+        },
+    )

@@ -1,0 +1,246 @@
+"""Ask, price, train, tell: a study that is carried out, until enough feasible trials have run."""
+
+import contextlib
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import optuna
+from optuna.samplers import GridSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from lightning_cost.sweep.feasibility import Verdict
+from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.ownership import OWNER, Ownership, is_held, job_lock, study_lock
+from lightning_cost.sweep.settings import SweepSettings
+from lightning_cost.sweep.space import Space
+from lightning_cost.sweep.strategies import NEEDS_VALUES, sampler_of
+
+VERDICT = "verdict"
+VIOLATIONS = "violations"
+REASON = "reason"
+_STARTS = "starts"
+_RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A feasible trial that is to be trained.
+
+    Args:
+        number: Of the trial.
+        settings: What was sampled, by key.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+
+
+Judge: TypeAlias = Callable[[Mapping[str, Any]], Verdict]
+"""What a configuration will cost, from what was sampled."""
+Launch: TypeAlias = Callable[[Sequence[Job]], Sequence[BaseException | None]]
+"""Train, and say of each job with what error it ended; each has written its outcome by then."""
+
+
+@dataclass(kw_only=True)
+class StudyLoop:
+    """Carries out a study, in one of possibly several processes.
+
+    Args:
+        study: Opened, without a sampler.
+        space: Of the sweep.
+        settings: How the sweep is carried out.
+        sweep_dir: Of this process.
+        judge: Tells feasible configurations from others.
+        launch: Trains the feasible ones.
+    """
+
+    study: optuna.Study
+    space: Space
+    settings: SweepSettings
+    sweep_dir: Path
+    judge: Judge
+    launch: Launch
+    _nearest: tuple[Mapping[str, Any], Verdict] | None = field(default=None, init=False)
+    _num_refused: int = field(default=0, init=False)
+
+    def run(self) -> None:
+        """Run trials until there are enough, those of other processes and starts included.
+
+        Raises:
+            ValueError: If too many configurations in a row were infeasible; names the nearest.
+        """
+        self._ownership = Ownership(self.sweep_dir, self.study)
+        with self._ownership.held():
+            with study_lock(self.sweep_dir):
+                self._seed()
+            while jobs := self._next_jobs():
+                try:
+                    errors = self.launch(jobs)
+                except BaseException:
+                    self._give_back(jobs)
+                    raise
+                for job, error in zip(jobs, errors, strict=True):
+                    self._end(job.number, error)
+
+    def _seed(self) -> None:
+        """A sampler that draws anew in each process and at each start."""
+        starts = self.study.user_attrs.get(_STARTS, 0)
+        self.study.set_user_attr(_STARTS, starts + 1)
+        distributions = self.space.distributions
+        # a grid's order is to be the same for all, so that they go through it together
+        seed = self.settings.seed + (0 if self.settings.sampler == "grid" else 10_007 * starts)
+        self.study.sampler = sampler_of(self.settings.sampler, seed, distributions)
+
+    def _next_jobs(self) -> list[Job]:
+        """Feasible trials, as many as are launched at once and are still wanted."""
+        jobs: list[Job] = []
+        with study_lock(self.sweep_dir):
+            self._take_over()
+            num_wanted = self.settings.num_trials - self._num_run()
+            while len(jobs) < min(self.settings.num_jobs, num_wanted):
+                trial = self._ask()
+                if trial is None:
+                    break
+                if self._is_feasible(trial):
+                    jobs.append(Job(number=trial.number, settings=trial.params))
+                elif self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.FAIL:
+                    num_wanted -= 1
+        return jobs
+
+    def _num_run(self) -> int:
+        """Trials that were trained, or are."""
+        return sum(
+            trial.state in _RUN_STATES and not trial.user_attrs.get(VIOLATIONS)
+            for trial in self.study.get_trials(deepcopy=False)
+        )
+
+    def _ask(self) -> Trial | None:
+        """The next trial, one that is queued first; ``None`` when a grid has no more."""
+        sampler = self.study.sampler
+        is_queued = any(
+            trial.state is TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)
+        )
+        if isinstance(sampler, GridSampler) and not is_queued and sampler.is_exhausted(self.study):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Optuna calls experimental
+            trial = self.study.ask(self.space.distributions)
+        trial.set_user_attr(OWNER, self._ownership.token)
+        return trial
+
+    def _is_feasible(self, trial: Trial) -> bool:
+        """Price a trial; one that cannot fit, or cannot be built, is told and done with."""
+        try:
+            verdict = self.judge(trial.params)
+        except Exception as error:  # a configuration that is refused is a trial that failed
+            self._tell(trial.number, TrialState.FAIL, reason=f"{type(error).__name__}: {error}")
+            return False
+        known = {"predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
+        trial.set_user_attr(VERDICT, known)
+        if verdict.is_feasible:
+            self._num_refused = 0
+            return True
+        for name, excess in verdict.constraints.items():
+            trial.set_constraint(name, excess)
+        trial.set_user_attr(VIOLATIONS, verdict.violations)
+        neutral = self._neutral_values() if self.settings.sampler in NEEDS_VALUES else None
+        state = TrialState.PRUNED if neutral is None else TrialState.COMPLETE
+        self._tell(trial.number, state, values=neutral)
+        if self._nearest is None or verdict.excess < self._nearest[1].excess:
+            self._nearest = trial.params, verdict
+        self._num_refused += 1
+        if self._num_refused >= self.settings.max_infeasible:
+            settings, nearest = self._nearest
+            raise ValueError(
+                f"the space must hold configurations within the budget, got {self._num_refused} in "
+                f"a row that are not; the nearest, {_shown(settings)}, has {nearest}; raise the "
+                "limit, widen the space, or raise hydra.sweeper.max_infeasible"
+            )
+        return False
+
+    def _neutral_values(self) -> list[float]:
+        """The medians of the objectives: neither good nor bad, where a sampler needs a value."""
+        rows = [
+            trial.values
+            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            if not trial.user_attrs.get(VIOLATIONS)
+        ]
+        columns = list(zip(*rows, strict=True)) or [(0.0,)] * len(self.settings.found)
+        return [statistics.median(column) for column in columns]
+
+    def _end(self, number: int, error: BaseException | None) -> None:
+        """Tell what became of a trial that was launched."""
+        trial = self._trial(number)
+        told = trial.user_attrs.get(OUTCOME)
+        if told is None:
+            reason = "its job ended without a word" if error is None else repr(error)
+            self._tell(number, TrialState.FAIL, reason=reason)
+            return
+        outcome = Outcome.from_dict(told)
+        predicted = Verdict(**trial.user_attrs.get(VERDICT, {})).constraints
+        is_finite = all(map(math.isfinite, outcome.values))
+        if outcome.state == "finished" and is_finite:
+            for name, excess in (predicted | dict(outcome.constraints)).items():
+                if f"constraints:{name}" not in trial.system_attrs:
+                    self._live(trial).set_constraint(name, excess)
+            self._tell(number, TrialState.COMPLETE, values=list(outcome.values))
+        elif outcome.state == "pruned" and trial.intermediate_values:
+            self._tell(number, TrialState.PRUNED, reason=outcome.reason)
+        else:
+            self._tell(number, TrialState.FAIL, reason=outcome.reason)
+
+    def _take_over(self) -> None:
+        """Queue the trials of processes that are no more; those that finished are told."""
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if self._ownership.is_alive(trial.user_attrs.get(OWNER)):
+                continue
+            if is_held(job_lock(self.sweep_dir, trial.number)):
+                continue  # its job outlived the process that launched it
+            if OUTCOME in trial.user_attrs:
+                self._end(trial.number, None)
+            else:
+                self._queue(trial)
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        """Queue what was interrupted, and tell what was not."""
+        for job in jobs:
+            trial = self._trial(job.number)
+            if OUTCOME in trial.user_attrs:
+                self._end(job.number, None)
+            elif trial.state is TrialState.RUNNING:
+                self._queue(trial)
+
+    def _queue(self, trial: FrozenTrial) -> None:
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _tell(
+        self,
+        number: int,
+        state: TrialState,
+        *,
+        values: list[float] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        if reason is not None:
+            self._live(self._trial(number)).set_user_attr(REASON, reason)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Optuna calls experimental
+            # a grid that is done wants to stop an optimisation that this is not
+            is_grid = isinstance(self.study.sampler, GridSampler)
+            with contextlib.suppress(RuntimeError) if is_grid else contextlib.nullcontext():
+                self.study.tell(number, values, state)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _live(self, trial: FrozenTrial) -> Trial:
+        return Trial(self.study, trial._trial_id)
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
