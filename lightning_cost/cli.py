@@ -262,6 +262,9 @@ def _for_each_configuration(
     except SystemExit as stop:
         if stop.code not in (None, 0):
             return INTERRUPTED if INTERRUPTED in exit_codes else BAD_INPUT
+    except KeyboardInterrupt:
+        print("lightning-cost: interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     finally:
         sys.argv = argv
     return max(exit_codes, default=KEPT)

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -44,9 +45,14 @@ class CostOptunaSweeper(Sweeper):
         """Carry out the sweep.
 
         Raises:
-            ValueError: If it cannot be, see ``lightning_cost.sweep.sweeper.sweep``.
-            ImportError: If Optuna is missing.
+            CompactHydraException: If it cannot be, see ``lightning_cost.sweep.sweeper.sweep``.
         """
+        try:
+            return self._sweep(arguments)
+        except (ValueError, OSError, ImportError) as error:
+            raise CompactHydraException(f"lightning-cost: {error}") from error
+
+    def _sweep(self, arguments: list[str]) -> Any:
         try:
             from lightning_cost.sweep.settings import SweepSettings
             from lightning_cost.sweep.space import Space

@@ -1,6 +1,7 @@
 """A trial as the process that trains it sees it: where it belongs, and what became of it."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,7 +91,9 @@ def _outcome(run_dir: Path, objectives: Sequence[Objective], work: Callable[[], 
     except optuna.TrialPruned as pruned:
         return Outcome(state="pruned", reason=str(pruned))
     except Exception as error:
-        return Outcome(state="failed", reason=f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        print(f"lightning-cost: the trial in {run_dir} failed: {reason}", file=sys.stderr)
+        return Outcome(state="failed", reason=reason)
     return Outcome(
         state="finished",
         values=values,

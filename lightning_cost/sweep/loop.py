@@ -25,6 +25,7 @@ VIOLATIONS = "violations"
 REASON = "reason"
 _STARTS = "starts"
 _RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+_SUCCESSES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,20 +73,33 @@ class StudyLoop:
         """Run trials until there are enough, those of other processes and starts included.
 
         Raises:
-            ValueError: If too many configurations in a row were infeasible; names the nearest.
+            ValueError: If too many configurations in a row were infeasible; names the nearest. Or
+                if all trials failed.
         """
         self._ownership = Ownership(self.sweep_dir, self.study)
         with self._ownership.held():
             with study_lock(self.sweep_dir):
                 self._seed()
-            while jobs := self._next_jobs():
-                try:
+            try:
+                while jobs := self._next_jobs():
                     errors = self.launch(jobs)
-                except BaseException:
-                    self._give_back(jobs)
-                    raise
-                for job, error in zip(jobs, errors, strict=True):
-                    self._end(job.number, error)
+                    for job, error in zip(jobs, errors, strict=True):
+                        self._end(job.number, error)
+            except BaseException:
+                # what is left is found by the next start, where the storage itself is in trouble
+                with contextlib.suppress(Exception):
+                    self._give_back()
+                raise
+        self._require_success()
+
+    def _require_success(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        failed = [trial for trial in trials if trial.state is TrialState.FAIL]
+        if len(failed) and not any(trial.state in _SUCCESSES for trial in trials):
+            raise ValueError(
+                f"some run must come to an end, got {len(failed)} that failed; the last: "
+                f"{failed[-1].user_attrs.get(REASON)}"
+            )
 
     def _seed(self) -> None:
         """A sampler that draws anew in each process and at each start."""
@@ -201,19 +215,20 @@ class StudyLoop:
                 continue
             if is_held(job_lock(self.sweep_dir, trial.number)):
                 continue  # its job outlived the process that launched it
-            if OUTCOME in trial.user_attrs:
-                self._end(trial.number, None)
-            else:
-                self._queue(trial)
+            self._close(trial)
 
-    def _give_back(self, jobs: Sequence[Job]) -> None:
-        """Queue what was interrupted, and tell what was not."""
-        for job in jobs:
-            trial = self._trial(job.number)
-            if OUTCOME in trial.user_attrs:
-                self._end(job.number, None)
-            elif trial.state is TrialState.RUNNING:
-                self._queue(trial)
+    def _give_back(self) -> None:
+        """Queue what was interrupted here, and tell what was not."""
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if trial.user_attrs.get(OWNER) == self._ownership.token:
+                self._close(trial)
+
+    def _close(self, trial: FrozenTrial) -> None:
+        """End a trial that nobody runs any more."""
+        if OUTCOME in trial.user_attrs:
+            self._end(trial.number, None)
+        else:
+            self._queue(trial)
 
     def _queue(self, trial: FrozenTrial) -> None:
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)

@@ -82,6 +82,25 @@ def objectives_of(written: Sequence[str] | Mapping[str, str]) -> tuple[Objective
     return tuple(objectives)
 
 
+def require_reported(objectives: Sequence[Objective], metrics: Sequence[str]) -> None:
+    """Refuse objectives that no report will hold.
+
+    Args:
+        objectives: Of the sweep.
+        metrics: That the runs' reports hold.
+
+    Raises:
+        ValueError: Names the first such objective, and what there is.
+    """
+    for objective in objectives:
+        if not objective.is_resource and objective.name not in metrics:
+            known = [*metrics, *(resource.value for resource in Resource)]
+            raise ValueError(
+                f"objectives must be in the runs' reports, got {objective.name!r}; "
+                f"there are {', '.join(known)}"
+            )
+
+
 def _direction(name: str) -> Direction:
     is_cost = name in {resource.value for resource in Resource}
     return "minimize" if is_cost or is_better_when_lower(name) else "maximize"

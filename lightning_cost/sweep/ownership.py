@@ -51,6 +51,8 @@ class Ownership:
             finally:
                 self._ended.set()
                 pulse.join()
+                with contextlib.suppress(Exception):  # of a storage that ended the sweep itself
+                    self._study.set_user_attr(_ALIVE + self.token, 0.0)
         self._path(self.token).unlink(missing_ok=True)
 
     def is_alive(self, owner: str | None) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -88,10 +87,7 @@ def storage_errors(url: str) -> Iterator[None]:
 def signature_of(space: Space, settings: SweepSettings) -> dict[str, dict[str, str]]:
     """What all starts of a sweep must have in common."""
     return {
-        "space": {
-            key: distribution_to_json(distribution)
-            for key, distribution in space.distributions.items()
-        },
+        "space": {key: str(distribution) for key, distribution in space.distributions.items()},
         "objectives": {each.name: each.direction for each in settings.found},
         "overrides": {
             word.partition("=")[0]: word.partition("=")[2]

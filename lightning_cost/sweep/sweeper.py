@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from lightning_cost.recipe.run_dir import FINAL_NAME, TRIAL_VARIABLE, checkpoint_to_resume
+from lightning_cost.recipe.run_report import METRIC, TEST_METRIC
 from lightning_cost.sweep.composition import Composition
 from lightning_cost.sweep.feasibility import (
     STRUCTURAL,
@@ -21,6 +22,7 @@ from lightning_cost.sweep.feasibility import (
 )
 from lightning_cost.sweep.job import StudyLink
 from lightning_cost.sweep.loop import Job, Judge, StudyLoop
+from lightning_cost.sweep.objectives import require_reported
 from lightning_cost.sweep.ownership import study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
@@ -58,9 +60,10 @@ def sweep(
         hydra_side: Composes, builds and launches.
 
     Raises:
-        ValueError: If the space holds a key that the configuration lacks, the study there is
-            another one, its storage cannot be used, or nothing feasible is found.
+        ValueError: If an objective or a key of the space is unknown, the study there is another
+            one, its storage cannot be used, nothing feasible is found or no run comes to an end.
     """
+    require_reported(settings.found, (METRIC, TEST_METRIC))
     composition = Composition(space, hydra_side.compose, hydra_side.is_group)
     composition({key: entry.example for key, entry in space.parameters.items()})
     sweep_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,92 @@
+import sqlite3
+
+import optuna
+import pytest
+
+from lightning_cost.sweep.settings import SweepSettings
+from lightning_cost.sweep.storage import open_storage, open_study, storage_errors, url_of
+from tests.sweep.spaces import space_of
+
+SPACE = space_of("width=range(1,9)", "budget.macs=50%")
+
+
+def opened(folder, *words, **settings):
+    space = space_of(*words) if words else SPACE
+    return open_study(url_of(None, folder), space, SweepSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "message"),
+    [
+        (
+            ["width=range(1,5)", "budget.macs=50%"],
+            {},
+            r"space: width is 'IntDistribution\(high=8.*",
+        ),
+        (["depth=range(1,5)", "budget.macs=50%"], {}, "space: width is .* there and missing here"),
+        (["width=range(1,9)", "budget.macs=40%"], {}, "overrides: budget.macs is '50%' there"),
+        ([], {"objectives": ["macs"]}, "objectives: val/accuracy is 'maximize' there and missing"),
+        (
+            [],
+            {"objectives": {"val/accuracy": "minimize"}},
+            "val/accuracy is 'maximize' there and 'minimize' here",
+        ),
+    ],
+)
+def test_a_study_of_something_else_is_refused(tmp_path, words, settings, message):
+    opened(tmp_path)
+    with pytest.raises(ValueError, match=f"study must be of this sweep, .*{message}"):
+        opened(tmp_path, *words, **settings)
+
+
+def test_what_may_change_between_two_starts(tmp_path):
+    opened(tmp_path)
+    words = ["width=range(1,9)", "budget.macs=50%", "trainer.num_threads=2", "hydra.sweep.dir=x"]
+    opened(tmp_path, *words, num_trials=99, sampler="random", num_jobs=3)
+
+
+def test_a_study_that_no_sweep_wrote(tmp_path):
+    url = url_of(None, tmp_path)
+    study = optuna.create_study(study_name="sweep", storage=url)
+    study.add_trial(optuna.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="it was not written by a sweep"):
+        opened(tmp_path)
+
+
+def test_a_start_that_was_killed_before_it_signed(tmp_path):
+    url = url_of(None, tmp_path)
+    optuna.create_study(study_name="sweep", storage=url, direction="maximize")
+    assert opened(tmp_path).user_attrs["signature"]
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(ValueError, match=r"storage must be a database .*file is not a database"):
+        opened(tmp_path)
+
+
+def test_a_journal_of_something_else(tmp_path):
+    (tmp_path / "log").write_text('{"a": 1}\n')
+    url = url_of(f"journal:{tmp_path / 'log'}", tmp_path)
+    with pytest.raises(ValueError, match="storage must be a journal that Optuna wrote"):
+        open_study(url, SPACE, SweepSettings())
+
+
+@pytest.mark.parametrize(
+    "said", ["database is locked", "database or disk is full", "disk I/O error"]
+)
+def test_an_error_of_the_database_names_it_and_what_helps(said):
+    from sqlalchemy.exc import OperationalError
+
+    with (
+        pytest.raises(
+            ValueError, match=rf"got 'sqlite:///x.db': {said}; see that .* disk has room"
+        ),
+        storage_errors("sqlite:///x.db"),
+    ):
+        raise OperationalError("insert", {}, sqlite3.OperationalError(said))
+
+
+def test_an_unknown_kind_of_database():
+    with pytest.raises(ValueError, match="storage must be a database that can be read"):
+        open_storage("nothing://here")

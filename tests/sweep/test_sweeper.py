@@ -1,0 +1,146 @@
+"""Sweeps by the command line, with real fits of tiny networks on digits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from lightning_cost import cli
+
+QUICK = [
+    "hydra/sweeper=cost_optuna",
+    "hardware=raspberry_pi_4",
+    "budget=none",
+    "budget.latency_ms=0.05",
+    "model=resnet8",
+    "compress=none",
+    "compress.schedule.warmup_epochs=1",
+    "data.search_ratio=0.3",
+    "data.val_ratio=0.3",
+    "trainer=quick",
+]
+SPACE = ["model.width=choice(4,8,64)", "trainer.learning_rate=tag(log, interval(0.01,0.1))"]
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, handler)
+
+
+def words_of(folder, *words, space=SPACE):
+    return ["fit", "-m", *QUICK, *space, f"hydra.sweep.dir={folder}", *words]
+
+
+def sweep(folder, *words, space=SPACE):
+    return cli.main(words_of(folder, *words, space=space))
+
+
+def trials_of(folder):
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/study.db")
+    return study.trials
+
+
+def test_a_sweep_and_its_continuation(tmp_path, capsys):
+    assert sweep(tmp_path, "hydra.sweeper.num_trials=2") == cli.KEPT
+    assert sweep(tmp_path, "hydra.sweeper.num_trials=3") == cli.KEPT
+    trials = trials_of(tmp_path)
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert len(finished) == 3
+    assert all(trial.params["model.width"] < 64 for trial in finished)
+    for trial in trials:
+        assert (tmp_path / str(trial.number) / "report.json").exists() == (trial in finished)
+    for trial in finished:
+        report = json.loads((tmp_path / str(trial.number) / "report.json").read_text())
+        assert report["final"]["metrics"]["val/accuracy"] == trial.value
+        assert report["config"]["model"]["width"] == trial.params["model.width"]
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
+
+
+def test_an_epoch_that_is_hopeless_ends_its_run(tmp_path, monkeypatch):
+    from optuna.pruners import ThresholdPruner
+
+    from lightning_cost.sweep import strategies
+
+    pruners = {**strategies.PRUNERS, "median": lambda: ThresholdPruner(lower=2.0)}
+    monkeypatch.setattr(strategies, "PRUNERS", pruners)
+    words = ["hydra.sweeper.num_trials=1", "hydra.sweeper.pruner=median"]
+    sweep(tmp_path, *words)
+    (trial,) = [trial for trial in trials_of(tmp_path) if not trial.user_attrs.get("violations")]
+    assert trial.state is TrialState.PRUNED
+    assert trial.user_attrs["reason"].startswith("val/accuracy 0.")
+    assert not (tmp_path / str(trial.number) / "report.json").exists()
+
+
+def test_a_run_that_fails_is_recorded(tmp_path, capsys):
+    space = ["data.batch_size=choice(32,-1)"]
+    words = ["hydra.sweeper.sampler=grid", "model.width=4"]
+    assert sweep(tmp_path, *words, space=space) == cli.KEPT
+    found = {trial.params["data.batch_size"]: trial for trial in trials_of(tmp_path)}
+    assert found[32].state is TrialState.COMPLETE
+    assert found[-1].state is TrialState.FAIL
+    assert "batch_size must be >= 1, got -1" in found[-1].user_attrs["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.widht=1,2"], "Key 'widht' is not in struct"),
+        (["hydra.sweeper.sampler=foo"], "sampler must be one of tpe"),
+        (["hydra.sweeper.objectives=[accuracy]"], "objectives must be in the runs' reports"),
+        (["budget.latency_ms=1e-5", "hydra.sweeper.max_infeasible=5"], "the space must hold"),
+        (["hydra.sweeper.storage=nothing://here"], "storage must be a database"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, words, message):
+    assert sweep(tmp_path, *words) == cli.BAD_INPUT
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.glob("*/config.yaml"))
+
+
+def started(folder, *words):
+    code = "import sys; from lightning_cost.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *words_of(folder, *words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-C", "killed"])
+def test_a_trial_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, stop):
+    words = ["compress.schedule.warmup_epochs=60", "hydra.sweeper.num_trials=1"]
+    process = started(tmp_path, *words)
+    until(lambda: list(tmp_path.glob("*/last.ckpt")) or process.poll() is not None)
+    process.send_signal(stop)
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == (cli.INTERRUPTED if stop == signal.SIGINT else -stop), said
+    (run_dir,) = [path.parent for path in tmp_path.glob("*/last.ckpt")]
+    if stop == signal.SIGINT:
+        states = [trial.state for trial in trials_of(tmp_path)]
+        assert TrialState.RUNNING not in states
+    again = started(tmp_path, *words)
+    said = again.communicate(timeout=300)[0].decode()
+    assert again.returncode == cli.KEPT, said
+    (finished,) = [t for t in trials_of(tmp_path) if t.state is TrialState.COMPLETE]
+    assert str(finished.number) == run_dir.name
+    report = json.loads((run_dir / "report.json").read_text())
+    assert len(list(run_dir.glob("logs*"))) == 2
+    epochs = [entry["epoch"] for entry in report["history"]]
+    assert len(epochs) == len(set(epochs))
