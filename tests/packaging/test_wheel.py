@@ -31,7 +31,8 @@ def test_holds_the_package_and_its_conf_and_nothing_else(wheel):
     code = {f"lightning_cost/{name}" for name in files_below(ROOT / "lightning_cost")}
     conf = {f"lightning_cost/conf/{name}" for name in files_below(ROOT / "conf")}
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert inside == code | conf
+    plugins = {f"hydra_plugins/{name}" for name in files_below(ROOT / "hydra_plugins")}
+    assert inside == code | conf | plugins
     assert "lightning_cost/py.typed" in code
 
 
