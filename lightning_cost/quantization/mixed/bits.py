@@ -153,7 +153,7 @@ class BitOptions:
             max(option.costs[resource] for option in given) for given in self.options.values()
         )
         found: list[ChosenBits] = []
-        for share in np.linspace(0, 1, num_choices):
+        for share in np.linspace(0, 1, num_choices).tolist():
             limit = {resource: self.rest[resource] + low + share * (high - low)}
             chosen = self.within(limit)
             if all(chosen.schemes != other.schemes for other in found):

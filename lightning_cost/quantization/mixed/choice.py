@@ -12,8 +12,6 @@ from lightning_cost.quantization.schemes.scheme import Scheme
 
 _MARGIN = 1e-6
 """How far the solver may be off, as a share of a limit."""
-_TIE = 1e-9
-"""The weight of costs, so that of equally harmful choices the cheaper one is made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +61,7 @@ def least_harm(
                 "give it one with more bits"
             )
     _require_reachable(options, limits)
+    options = {name: _undominated(given) for name, given in options.items()}
     for tightening in (0.0, *(_MARGIN * 10**power for power in range(4))):
         inside = {resource: limit * (1 - tightening) for resource, limit in limits.items()}
         chosen = _solved(options, inside)
@@ -79,6 +78,21 @@ def total_cost(options: Sequence[Option], resource: Resource) -> float:
 def fewest_costs(options: Mapping[str, Sequence[Option]], resource: Resource) -> float:
     """The least sum of costs that any choice has."""
     return math.fsum(min(option.costs[resource] for option in given) for given in options.values())
+
+
+def _undominated(options: Sequence[Option]) -> list[Option]:
+    """Those that no other option beats or equals in harm and in every cost; of equals the first."""
+
+    def is_beaten(place: int, option: Option) -> bool:
+        own = (option.harm, *option.costs.values())
+        for other_place, other in enumerate(options):
+            others = (other.harm, *(other.costs[resource] for resource in option.costs))
+            is_at_most = all(one <= two for one, two in zip(others, own, strict=True))
+            if is_at_most and (others != own or other_place < place):
+                return True
+        return False
+
+    return [option for place, option in enumerate(options) if not is_beaten(place, option)]
 
 
 def _solved(
@@ -99,7 +113,6 @@ def _solved(
     for resource, limit in limits.items():
         costs = np.array([option.costs[resource] for _, option in flat])
         scale = max(float(costs.max()), abs(limit)) or 1.0
-        objective = objective + _TIE * costs / scale
         rows.append((costs / scale).tolist())
         lows.append(-np.inf)
         highs.append(limit / scale)
