@@ -25,14 +25,12 @@ from torch import nn
 from trained_base import BASE_EPOCHS, Base, base_of, epochs_of
 
 from lightning_cost.budget.model import ModelBudget
-from lightning_cost.cost.forward import run_forward
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
-from lightning_cost.network.batch import first_samples
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.callback import QuantizationAwareTraining
-from lightning_cost.quantization.mixed.chooser import NUM_SAMPLES, BitChooser
+from lightning_cost.quantization.mixed.chooser import BitChooser
 from lightning_cost.quantization.packing.packed import packed_size_bytes
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.rules import QuantizationRules
@@ -78,11 +76,8 @@ def quantized(base: Base, method: str, target: str, steps: int) -> nn.Module:
         chooser = BitChooser(
             get_schemes(CHOICES), QuantizationRules(), budget=budget, hardware=None
         )
-        shown = first_samples(batches, NUM_SAMPLES)
-        options = chooser.options(
-            network, base.example, lambda each: run_forward(each, shown), reduced_range=False
-        )
-        chooser.chosen = options.within(chooser.limits({}))
+        limits = chooser.find_limits(network, base.example, {}, is_alone=True)
+        chooser.chosen = chooser.choose(network, base.example, batches, limits, reduced_range=False)
         change = chooser.plan(network, base.example, reduced_range=False)
     apply_change(network, change)
     calibrate(network, batches)

@@ -32,13 +32,17 @@ class SharesBudget(Protocol):
     """A structural callback that can leave more or less of a budget to the others."""
 
     @property
+    def has_splits(self) -> bool:
+        """Whether there is anything to choose: otherwise nothing else here may be called."""
+
+    @property
     def settled(self) -> Any:
         """The split that was settled on, as plain data; ``None`` before."""
 
     def splits(
         self, network: nn.Module, example: Any, forward: Callable[[nn.Module], Any]
     ) -> list[Any]:
-        """Ways to share the budget, as plain data; none where there is nothing to choose.
+        """Ways to share the budget, as plain data.
 
         Args:
             network: Before any change; left as it is.

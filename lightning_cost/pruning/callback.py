@@ -472,7 +472,11 @@ class GlobalRankingPruning(pl.Callback):
             self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
         )
 
-        sharing = [entry for entry in callbacks_of(trainer) if isinstance(entry, SharesBudget)]
+        sharing = [
+            entry
+            for entry in callbacks_of(trainer)
+            if isinstance(entry, SharesBudget) and entry.has_splits
+        ]
 
         def planned() -> tuple[dict[str, Any], float, list[Any]]:
             with run:

@@ -1,6 +1,5 @@
 """Quantisation-aware training inside a fit."""
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,13 +10,10 @@ from torch import nn
 from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
-from lightning_cost.cost.forward import run_forward
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.lookup import count_steps_anew, known_dense
-from lightning_cost.monitor.measure import measure
 from lightning_cost.network.averaging import averaged_copies
-from lightning_cost.network.batch import first_samples
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.example import capture_batches, capture_example
@@ -36,8 +32,8 @@ from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.gradual import round_largest
-from lightning_cost.quantization.mixed.bits import BitOptions, ChosenBits
-from lightning_cost.quantization.mixed.chooser import NUM_SAMPLES, NUM_SPLITS, BitChooser
+from lightning_cost.quantization.mixed.bits import ChosenBits
+from lightning_cost.quantization.mixed.chooser import BitChooser
 from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
@@ -134,6 +130,11 @@ class QuantizationAwareTraining(pl.Callback):
         return deployed_copy(network, example)
 
     @property
+    def has_splits(self) -> bool:
+        """Whether layers get one of several schemes."""
+        return self.bits is not None
+
+    @property
     def settled(self) -> dict[str, Any] | None:
         """The schemes that were chosen so far, as plain data."""
         chosen = None if self.bits is None else self.bits.chosen
@@ -143,11 +144,9 @@ class QuantizationAwareTraining(pl.Callback):
         self, network: nn.Module, example: Any, forward: Callable[[nn.Module], Any]
     ) -> list[dict[str, Any]]:
         """Choices of schemes from the fewest bits to the most, for pruning to fill the rest."""
-        if self.bits is None:
-            return []
-        options = self._options(network, example, forward, self._saturating())
-        spread = options.spread(self.bits.resources[0], NUM_SPLITS)
-        return [chosen.to_dict() for chosen in spread]
+        assert self.bits is not None
+        found = self.bits.splits(network, example, forward, reduced_range=bool(self._saturating()))
+        return [chosen.to_dict() for chosen in found]
 
     def settle(self, split: Mapping[str, Any] | None) -> None:
         """Take the schemes of one of :meth:`splits` until quantisation begins."""
@@ -175,10 +174,15 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         self._learn_if_dense(network)
-        if self.bits is not None and self._limits is None:
+        bits = self.bits
+        if bits is not None and self._limits is None:
             example = capture_example(trainer, pl_module, self.network)
+            callbacks = callbacks_of(trainer)
+            dense = known_dense(callbacks, bits.resources, self._hardware)
+            rest = [entry for entry in callbacks if entry is not self]
+            is_alone = not any(isinstance(entry, StructuralCallback) for entry in rest)
             self._limits = on_rank_zero(
-                trainer, lambda: self._found_limits(trainer, network, example)
+                trainer, lambda: bits.find_limits(network, example, dense, is_alone=is_alone)
             )
 
     @override
@@ -303,57 +307,22 @@ class QuantizationAwareTraining(pl.Callback):
             network, example, self.scheme, self.rules, reduced_range=bool(saturating)
         )
 
-    def _options(
-        self,
-        network: nn.Module,
-        example: Any,
-        forward: Callable[[nn.Module], Any],
-        saturating: Sequence[str],
-    ) -> BitOptions:
-        assert self.bits is not None
-        return self.bits.options(network, example, forward, reduced_range=bool(saturating))
-
-    def _found_limits(
-        self, trainer: pl.Trainer, network: nn.Module, example: Any
-    ) -> dict[Resource, float]:
-        """What bits have to keep; refuses what the fewest cannot, where nothing else will help."""
-        assert self.bits is not None
-        resources, callbacks = self.bits.resources, callbacks_of(trainer)
-        dense = known_dense(callbacks, resources, self._hardware)
-        if dense is None:
-            dense = measure(network, example, hardware=self._hardware, resources=resources)
-        limits = self.bits.limits(dense)
-        rest = [entry for entry in callbacks if entry is not self]
-        if not any(isinstance(entry, StructuralCallback) for entry in rest):
-            fewest = measure(
-                self.preview(copy.deepcopy(network), example),
-                example,
-                hardware=self._hardware,
-                resources=resources,
-            )
-            for resource, limit in limits.items():
-                if fewest[resource].value > limit:
-                    raise ValueError(
-                        f"budget must be reachable by the schemes to choose from, got {resource} "
-                        f"<= {limit:g} {resource.unit} (nearest reachable: "
-                        f"{fewest[resource].value:g} {resource.unit}); raise the limit, allow "
-                        "fewer bits, or remove channels too"
-                    )
-        return limits
-
     def _choose_bits(
         self, network: nn.Module, example: Any, batches: Sequence[Any], saturating: Sequence[str]
     ) -> dict[str, Any]:
-        """The least harmful schemes for the network as it is now that keep the limits."""
+        """The schemes for the network as it is now."""
         assert self.bits is not None
         assert self._limits is not None
-        shown = first_samples(batches, NUM_SAMPLES)
-        options = self._options(network, example, lambda each: run_forward(each, shown), saturating)
-        try:
-            return options.within(self._limits).to_dict()
-        except ValueError as error:
-            rank_zero_warn(f"quantisation takes the fewest bits everywhere: {error}")
-            return options.cheapest(self._limits).to_dict()
+        chosen = self.bits.choose(
+            network, example, batches, self._limits, reduced_range=bool(saturating)
+        )
+        if not chosen.is_within:
+            rank_zero_warn(
+                "quantisation takes the fewest bits everywhere, and still the network does not "
+                "keep "
+                + ", ".join(f"{r} <= {limit:g} {r.unit}" for r, limit in self._limits.items())
+            )
+        return chosen.to_dict()
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, network = find_network(pl_module, self.network)

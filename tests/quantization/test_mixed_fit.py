@@ -7,13 +7,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.joules import NoCounters
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.quantization.callback import QuantizationAwareTraining
-from lightning_cost.quantization.packing.packed import save_packed
+from lightning_cost.quantization.packing.packed import load_packed, packed_size_bytes, save_packed
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.weights import quantized_weights
-from lightning_cost.recipe.callbacks import compress_to
 from tests.integration import setting
 from tests.quantization.test_callback import Classifier, loader, small_network, trainer_with
 
@@ -37,14 +37,15 @@ def test_the_fewest_harm_within_the_size_and_the_file_has_it(tmp_path):
     module = Classifier()
     trainer_with(quantization, max_epochs=2).fit(module, loader(256))
     assert size_of(module.network) <= 1550
-    found = {
-        name: each.rounding.scheme.weight_bits
-        for name, each, _ in quantized_weights(module.network)
-    }
-    assert found["7"] == 4
-    assert quantization.bits.chosen.schemes.keys() == found.keys()
+    chosen = quantization.bits.chosen
+    assert chosen.costs[Resource.size_bytes] == pytest.approx(size_of(module.network), abs=1)
+    found = {name: each.rounding.scheme for name, each, _ in quantized_weights(module.network)}
+    assert found == chosen.schemes
+    assert found["7"].weight_bits == 4
+    assert packed_size_bytes(module.network) <= 1550
     file = save_packed(module.network, tmp_path / "model.packed")
-    assert file.stat().st_size <= 1550 + 1500  # the header
+    loaded = load_packed(small_network(), file)
+    assert size_of(loaded) == size_of(module.network)
 
 
 def test_size_out_of_reach_is_said_before_the_first_step():
@@ -79,16 +80,10 @@ def test_energy_of_an_analytic_model_can_be_the_budget():
     assert chosen["3"].weight_bits < 8  # else the limit would have been none
 
 
-def callbacks(size=0.12):
-    return compress_to(
-        ModelBudget(size_bytes=f"{size:.0%}"), settings=setting.settings(quantize=CHOICES)
-    )
-
-
 @pytest.fixture(scope="module")
 def joint_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
-    module, given = setting.module(), callbacks()
+    module, given = setting.module(), setting.joint_callbacks()
     saving = ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1)
     trainer = setting.trainer(folder, [*given, saving], enable_checkpointing=True)
     dense = size_of(module.network)
@@ -99,6 +94,7 @@ def joint_run(tmp_path_factory):
 def test_budget_is_shared_between_channels_and_bits(joint_run):
     _, module, given, dense = joint_run
     assert size_of(module.network) <= 0.12 * dense
+    assert given[-1].stop_reason.startswith("model budget kept")
     splits = given[1].planned.splits
     judged = [split for split in splits if split["loss"] is not None]
     assert len(judged) >= 2
@@ -113,7 +109,7 @@ def test_budget_is_shared_between_channels_and_bits(joint_run):
 @pytest.mark.parametrize("epoch", [2, 6])
 def test_resumed_it_ends_bit_identically(joint_run, tmp_path, epoch):
     folder, module, given, _ = joint_run
-    resumed, again = setting.module(), callbacks()
+    resumed, again = setting.module(), setting.joint_callbacks()
     saving = ModelCheckpoint(dirpath=tmp_path, filename="{epoch}", save_top_k=-1)
     trainer = setting.trainer(tmp_path, [*again, saving], enable_checkpointing=True)
     trainer.fit(resumed, datamodule=setting.data(), ckpt_path=folder / f"epoch={epoch}.ckpt")
@@ -124,3 +120,27 @@ def test_resumed_it_ends_bit_identically(joint_run, tmp_path, epoch):
     assert all(torch.equal(value, expected[name]) for name, value in resumed.state_dict().items())
     assert again[2].settled == given[2].settled
     assert again[1].planned.splits == given[1].planned.splits
+
+
+def test_one_scheme_leaves_nothing_to_share(monkeypatch, tmp_path):
+    """Nothing is traced or loaded for it, either."""
+
+    def fail(*_, **__):
+        raise AssertionError("shared out")
+
+    monkeypatch.setattr("lightning_cost.pruning.callback.share_out", fail)
+    given = setting.callbacks()
+    setting.trainer(tmp_path, given).fit(setting.module(), datamodule=setting.data())
+    assert given[1].planned.splits == []
+
+
+def test_what_counters_measure_does_not_follow_bits(monkeypatch):
+    device = Hardware.local()
+    device.energy_model = "eyeriss"
+    budget = ModelBudget(energy_mj=1.0)
+    unmeasured = NoCounters(reason="none here")
+    monkeypatch.setattr("lightning_cost.hardware.device.local_counters", lambda: unmeasured)
+    QuantizationAwareTraining(CHOICES, budget=budget, hardware=device)
+    monkeypatch.setattr("lightning_cost.hardware.device.local_counters", object)
+    with pytest.raises(ValueError, match="budget must limit what bits have a part in"):
+        QuantizationAwareTraining(CHOICES, budget=budget, hardware=device)

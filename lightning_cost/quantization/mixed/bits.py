@@ -38,6 +38,11 @@ class ChosenBits:
     limits: Mapping[Resource, float]
 
     @property
+    def is_within(self) -> bool:
+        """Whether the costs keep the limits."""
+        return all(self.costs[resource] <= limit for resource, limit in self.limits.items())
+
+    @property
     def harm(self) -> float:
         """The sum over the layers."""
         return sum(
@@ -130,7 +135,7 @@ class BitOptions:
         """The least harmful choice that keeps ``limits`` on the whole network.
 
         Raises:
-            ValueError: If there is none.
+            OutOfReachError: If there is none.
         """
         left = {resource: limit - self.rest[resource] for resource, limit in limits.items()}
         return self._chosen(least_harm(self.options, left), limits)

@@ -14,6 +14,10 @@ _MARGIN = 1e-6
 """How far the solver may be off, as a share of a limit."""
 
 
+class OutOfReachError(ValueError):
+    """No choice keeps the limits."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
     """One scheme for one layer.
@@ -41,8 +45,8 @@ def least_harm(
         limits: On the sum of the costs, by resource; what is not in the layers is taken off.
 
     Raises:
-        ValueError: If the limits leave no choice; names the nearest that can be reached. If all
-            options of a layer harm without bounds.
+        OutOfReachError: If the limits leave no choice; names the nearest that can be reached.
+        ValueError: If all options of a layer harm without bounds.
 
     >>> from lightning_cost.quantization.schemes.uniform import LowBit
     >>> def layer(size, harms):
@@ -67,7 +71,7 @@ def least_harm(
         chosen = _solved(options, inside)
         if chosen is not None and not _excess(list(chosen.values()), limits):
             return chosen
-    raise ValueError(_out_of_reach(options, limits))
+    raise OutOfReachError(_out_of_reach(options, limits))
 
 
 def total_cost(options: Sequence[Option], resource: Resource) -> float:
@@ -138,7 +142,7 @@ def _require_reachable(
     options: Mapping[str, Sequence[Option]], limits: Mapping[Resource, float]
 ) -> None:
     if any(fewest_costs(options, resource) > limit for resource, limit in limits.items()):
-        raise ValueError(_out_of_reach(options, limits))
+        raise OutOfReachError(_out_of_reach(options, limits))
 
 
 def _out_of_reach(options: Mapping[str, Sequence[Option]], limits: Mapping[Resource, float]) -> str:

@@ -1,21 +1,25 @@
 """What a fit does to give each layer its scheme: the choices, the limits, the decision."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.forward import run_forward
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.measure import measure
 from lightning_cost.network.attention import open_attention
+from lightning_cost.network.batch import first_samples
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.mixed.bits import BitOptions, ChosenBits
+from lightning_cost.quantization.mixed.choice import OutOfReachError
 from lightning_cost.quantization.mixed.harm import with_rounded_weights
 from lightning_cost.quantization.mixed.prices import follows_bits, prices_of
 from lightning_cost.quantization.plan import plan_quantization
@@ -82,10 +86,75 @@ class BitChooser:
         """The choice with the fewest bits."""
         return min(self.choices, key=lambda scheme: scheme.weight_bits)
 
-    def limits(self, dense: Cost) -> dict[Resource, float]:
-        """The limits that bits have a part in."""
-        limits = self._budget.limits(dense)
-        return {resource: limits[resource] for resource in self.resources}
+    def find_limits(
+        self, network: nn.Module, example: Any, dense: Cost | None, *, is_alone: bool
+    ) -> dict[Resource, float]:
+        """The limits that bits have a part in, in the units of their resources.
+
+        Args:
+            network: Dense; left as it is.
+            example: What one forward pass takes.
+            dense: What it costs; ``None`` to measure it.
+            is_alone: Whether nothing but bits makes the network smaller.
+
+        Raises:
+            ValueError: If bits alone cannot keep them; names the nearest that they can.
+        """
+        if dense is None:
+            dense = self._measured(network, example)
+        every = self._budget.limits(dense)
+        limits = {resource: every[resource] for resource in self.resources}
+        if is_alone:
+            change = self._planned(network, example, None, reduced_range=False)
+            fewest = self._measured(self._deployed(network, example, change), example)
+            for resource, limit in limits.items():
+                if fewest[resource].value > limit:
+                    raise ValueError(
+                        f"budget must be reachable by the schemes to choose from, got {resource} "
+                        f"<= {limit:g} {resource.unit} (nearest reachable: "
+                        f"{fewest[resource].value:g} {resource.unit}); raise the limit, allow "
+                        "fewer bits, or remove channels too"
+                    )
+        return limits
+
+    def choose(
+        self,
+        network: nn.Module,
+        example: Any,
+        batches: Sequence[Any],
+        limits: Mapping[Resource, float],
+        *,
+        reduced_range: bool,
+    ) -> ChosenBits:
+        """The least harmful schemes within ``limits``; the fewest bits where none are.
+
+        Args:
+            network: As it is now, in floating point; left as it is.
+            example: What one forward pass takes.
+            batches: The same of several samples; ``NUM_SAMPLES`` of them are looked at.
+            limits: See :meth:`find_limits`.
+            reduced_range: See ``plan_quantization``.
+        """
+        shown = first_samples(batches, NUM_SAMPLES)
+        options = self.options(
+            network, example, lambda each: run_forward(each, shown), reduced_range=reduced_range
+        )
+        try:
+            return options.within(limits)
+        except OutOfReachError:
+            return options.cheapest(limits)
+
+    def splits(
+        self,
+        network: nn.Module,
+        example: Any,
+        forward: Callable[[nn.Module], Any],
+        *,
+        reduced_range: bool,
+    ) -> list[ChosenBits]:
+        """Choices from the fewest bits to the most; arguments as of :meth:`options`."""
+        options = self.options(network, example, forward, reduced_range=reduced_range)
+        return options.spread(self.resources[0], NUM_SPLITS)
 
     def plan(self, network: nn.Module, example: Any, *, reduced_range: bool) -> PrepareQuantization:
         """The preparation of ``network`` with the chosen schemes, or with the fewest bits."""
@@ -145,6 +214,9 @@ class BitChooser:
         if chosen is not None:
             rules = replace(rules, overrides=dict(chosen.schemes))
         return plan_quantization(network, example, self.fewest, rules, reduced_range=reduced_range)
+
+    def _measured(self, network: nn.Module, example: Any) -> Cost:
+        return measure(network, example, hardware=self._hardware, resources=self.resources)
 
     def _deployed(self, network: nn.Module, example: Any, change: PrepareQuantization) -> nn.Module:
         prepared = copy.deepcopy(network)

@@ -31,13 +31,13 @@ class Prices:
 def follows_bits(resource: Resource, hardware: Hardware | None) -> bool:
     """Whether a scheme of fewer bits has less of ``resource``.
 
-    Size has; energy by an analytic model has. Every scheme runs on int8 arithmetic on the runtimes
-    here, so nothing that is measured, and no latency, follows the bits.
+    Size has; energy has where an analytic model prices it. Every scheme runs on int8 arithmetic on
+    the runtimes here, so nothing that is measured, and no latency, follows the bits.
     """
     if resource is Resource.size_bytes:
         return True
-    has_model = hardware is not None and hardware.energy_model is not None
-    return resource is Resource.energy_mj and has_model
+    is_modelled = hardware is not None and hardware.has_modelled_energy
+    return resource is Resource.energy_mj and is_modelled
 
 
 def prices_of(
