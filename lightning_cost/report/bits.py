@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.markup import Markup, element, path_name, section, table
-from lightning_cost.report.quantities import UNKNOWN, figures, percent, quantity
+from lightning_cost.report.quantities import UNKNOWN, figures, label, percent, quantity
 
 _HINT = (
     "Harm: the error of the network's output, as a share of the output in squares, when this "
@@ -15,6 +15,7 @@ _SPLITS = (
     "How the budget was shared between channels and bits: for each choice of bits channels went "
     "until the budget was kept; the split with the least loss right after the cut was taken."
 )
+_LAYERS = "The network that came out of recovery: what each layer has, and could have had."
 
 
 def bits(report: Mapping[str, Any]) -> Markup | None:
@@ -27,11 +28,12 @@ def bits(report: Mapping[str, Any]) -> Markup | None:
     parts: list[Markup] = []
     if choice["splits"]:
         parts.append(element("p", _SPLITS, class_="aside"))
-        header = ["schemes", *(f"{name}, all channels" for name in resources)]
+        header = ["schemes", *(f"{label(name)}, all channels" for name in resources)]
         header += ["channels kept", "MACs", "loss", ""]
         rows = [_split(split, resources) for split in choice["splits"]]
         parts.append(table(header, rows, "splits"))
-    header = ["layer", "scheme", "harm", *resources, "instead"]
+        parts.append(element("p", _LAYERS, class_="aside"))
+    header = ["layer", "scheme", "harm", *map(label, resources), "instead"]
     rows = [_layer(name, options, resources) for name, options in choice["options"].items()]
     parts.append(table(header, rows, "bits"))
     return section("Bits of each layer", *parts, hint=_HINT)

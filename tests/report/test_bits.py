@@ -9,6 +9,7 @@ def test_splits_and_options_are_told(make_report):
     assert "8.00 M MACs" in text
     assert "int8: harm 2e-05, 80.0 kB" in text
     assert "0.004" in text
+    assert "size, all channels" in text
 
 
 def test_one_scheme_for_all_layers_has_no_such_part(make_report):
