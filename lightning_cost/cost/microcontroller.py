@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_cost.cost.forward import Example
 from lightning_cost.cost.memory import peak_memory_bytes
-from lightning_cost.cost.size import size_bytes
+from lightning_cost.cost.size import loaded_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ def memory_fit(
         if not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}; give what the device has, in bytes")
     return MemoryFit(
-        flash_bytes=size_bytes(network),
+        flash_bytes=loaded_bytes(network),
         sram_bytes=peak_memory_bytes(network, example),
         flash_available=flash_bytes,
         sram_available=sram_bytes,

@@ -20,7 +20,12 @@ from lightning_cost.hardware.estimate import (
 )
 from lightning_cost.hardware.fingerprint import machine_fingerprint
 from lightning_cost.hardware.joules import NoCounters
-from lightning_cost.hardware.local import local_counters, measure_fastest, measure_local_energy
+from lightning_cost.hardware.local import (
+    LocalCounters,
+    local_counters,
+    measure_fastest,
+    measure_local_energy,
+)
 from lightning_cost.hardware.prices import DEFAULT, WORLD, Prices, check_utilisation
 from lightning_cost.hardware.roofline import Roofline
 
@@ -344,9 +349,19 @@ class Hardware:
             },
         )
 
-    def _energy(self, network: nn.Module, example: Example, latency: Measurement) -> Measurement:
+    @property
+    def has_modelled_energy(self) -> bool:
+        """Whether energy is by ``energy_model``; where counters measure it, it is not."""
+        return self.energy_model is not None and self._counters() is None
+
+    def _counters(self) -> LocalCounters | None:
+        """The counters that measure energy here, if there are any."""
         counters = local_counters() if self.is_local else None
-        if counters is not None and not isinstance(counters, NoCounters):
+        return None if isinstance(counters, NoCounters) else counters
+
+    def _energy(self, network: nn.Module, example: Example, latency: Measurement) -> Measurement:
+        counters = self._counters()
+        if counters is not None:
             return measure_local_energy(
                 network, example, latency, counters, subtract_idle=self.subtract_idle
             )

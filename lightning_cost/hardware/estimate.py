@@ -9,7 +9,7 @@ from lightning_cost.cost.forward import Example, batch_size_of
 from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
-from lightning_cost.cost.size import size_bytes
+from lightning_cost.cost.size import loaded_bytes
 from lightning_cost.hardware.energy import EnergyModel
 from lightning_cost.hardware.layers import layers_of
 from lightning_cost.hardware.prices import usd_per_million_owned, usd_per_million_rented
@@ -125,7 +125,7 @@ def _lack_of_memory(
     given = {name: size for name, size in memory_bytes.items() if size is not None}
     if not given:
         return ()
-    weights = size_bytes(network)
+    weights = loaded_bytes(network)
     activations = batch_size_of(example) * peak_memory_bytes(network, example)
     needed = {"memory": weights + activations, "flash": weights, "SRAM": activations}
     return tuple(

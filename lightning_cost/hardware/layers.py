@@ -1,7 +1,7 @@
 """The layers of a deployed network as every cost model sees them: shapes, work, bytes, bits."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from lightning_cost.cost.forward import (
     with_batch_size,
 )
 from lightning_cost.cost.macs import count_macs
-from lightning_cost.cost.size import named_stored, size_bytes
+from lightning_cost.cost.size import Stored, named_stored, stored_bytes
 
 Number: TypeAlias = float | NDArray[np.float64]
 """One value, or one for each of N width assignments."""
@@ -46,11 +46,11 @@ class Layer:
         in_positions: Pixels or sequence positions of its input, per sample and call.
         out_positions: Those of its output.
         num_calls: How often it runs in one forward pass.
-        weight_bytes: Its weights as stored, biases and scales aside.
+        weight_bytes: Its weights as stored, integers packed, biases and scales aside.
         bias_bytes: What it stores for each output channel: biases and scales.
         input_bytes: What it reads of activations, over all calls.
         output_bytes: What it writes, over all calls.
-        weight_bits: Bits of one weight as it is stored.
+        weight_bits: Bits of one weight as it is stored; the mean where that varies.
         activation_bits: Bits of one element of its input.
         num_shifts: 1 or 2 where each weight is the sum of at most as many signed powers of two, so
             that shifts and additions can replace its multiplications; else 0.
@@ -71,14 +71,18 @@ class Layer:
     bias_bytes: Number = 0.0
     input_bytes: Number = 0.0
     output_bytes: Number = 0.0
-    weight_bits: int = 32
+    weight_bits: float = 32
     activation_bits: int = 32
     num_shifts: int = 0
 
     @property
     def num_bytes(self) -> Number:
-        """Bytes that it moves: weights, biases, inputs and outputs."""
-        return self.weight_bytes + self.bias_bytes + self.input_bytes + self.output_bytes
+        """Bytes that a CPU or GPU moves: weights, biases, inputs and outputs.
+
+        Integers of fewer than 8 bits are bytes there.
+        """
+        loaded = self.weight_bytes * (8 / self.weight_bits if self.is_int8 else 1)
+        return loaded + self.bias_bytes + self.input_bytes + self.output_bytes
 
     @property
     def is_int8(self) -> bool:
@@ -185,10 +189,10 @@ def _layers_of(
     batch_size: int,
 ) -> Iterator[Layer]:
     """One layer for each different shape that ``module`` is called with."""
-    weight_bytes = bias_bytes = 0
+    weight_bytes = bias_bytes = 0.0
     if macs > 0:
-        weight_bytes = sum(_num_bytes(tensor) for tensor in _weights(module))
-        bias_bytes = max(0, size_bytes(module) - weight_bytes)
+        weight_bytes = sum(stored.num_bytes for stored in _weights(module))
+        bias_bytes = max(0.0, stored_bytes(module) - weight_bytes)
     described = [(_shape_fields(module, shapes, macs), shapes, n) for shapes, n in calls.items()]
     work = [n * _work(fields) for fields, _, n in described]
     for (fields, shapes, num_calls), share in zip(described, work, strict=True):
@@ -197,8 +201,8 @@ def _layers_of(
             **fields,
             macs=float(macs if len(work) == 1 else macs * share / sum(work)),
             num_calls=num_calls,
-            weight_bytes=float(weight_bytes),
-            bias_bytes=float(bias_bytes),
+            weight_bytes=weight_bytes,
+            bias_bytes=bias_bytes,
             input_bytes=float(batch_size * num_calls * shapes.input_bytes),
             output_bytes=float(batch_size * num_calls * shapes.output_bytes),
             **_bits(module),
@@ -237,23 +241,35 @@ def _work(fields: Mapping[str, Any]) -> int:
 
 
 def _bits(module: nn.Module) -> dict[str, Any]:
-    integers = [weight for weight in _weights(module) if _is_int8_weight(weight)]
+    weights = _weights(module)
+    integers = [weight for weight in weights if _is_int8_weight(weight.tensor)]
     if integers:
-        return {"weight_bits": 8, "activation_bits": 8, "num_shifts": _num_shifts(integers)}
-    sizes = [8 * weight.element_size() for weight in _weights(module)]
-    bits = max(sizes, default=32)
+        return {
+            "weight_bits": max(weight.bits for weight in integers),
+            "activation_bits": 8,
+            "num_shifts": _shifts_of([weight.tensor for weight in integers]),
+        }
+    bits = int(max((weight.bits for weight in weights), default=32))
     return {"weight_bits": bits, "activation_bits": bits}
 
 
-def _num_shifts(weights: Collection[Tensor]) -> int:
-    """Signed powers of two that every weight is the sum of, where that is at most two; else 0."""
+def num_shifts(values: Iterable[int]) -> int:
+    """Signed powers of two that each value is the sum of, where that is at most two; else 0.
+
+    >>> num_shifts([0, -64, 2]), num_shifts([3, 96]), num_shifts([11])
+    (1, 2, 0)
+    """
+    powers = {0} | {sign * 2**exponent for exponent in range(8) for sign in (1, -1)}
+    found = set(values)
+    if found <= powers:
+        return 1
+    return 2 if found <= {first + second for first in powers for second in powers} else 0
+
+
+def _shifts_of(weights: Collection[Tensor]) -> int:
     if any(weight.is_meta for weight in weights):
         return 0
-    powers = {0} | {sign * 2**exponent for exponent in range(8) for sign in (1, -1)}
-    values = {int(value) for weight in weights for value in torch.unique(weight)}
-    if values <= powers:
-        return 1
-    return 2 if values <= {first + second for first in powers for second in powers} else 0
+    return num_shifts(int(value) for weight in weights for value in torch.unique(weight))
 
 
 def _innermost(modules: Mapping[str, nn.Module], macs: Mapping[str, int]) -> set[str]:
@@ -288,7 +304,7 @@ def _calls(
     calls: dict[str, dict[_Shapes, int]] = {}
 
     def counter(name: str) -> Callable[..., None]:
-        is_int8 = any(_is_int8_weight(weight) for weight in _weights(modules[name]))
+        is_int8 = any(_is_int8_weight(weight.tensor) for weight in _weights(modules[name]))
         has_weights = is_int8 or next(modules[name].parameters(), None) is not None
 
         def num_bytes(tensors: list[Tensor]) -> int:
@@ -320,13 +336,9 @@ def _calls(
     return calls
 
 
-def _weights(module: nn.Module) -> list[Tensor]:
+def _weights(module: nn.Module) -> list[Stored]:
     """What a module stores of more than one dimension."""
-    return [tensor for _, tensor in named_stored(module) if tensor.dim() > 1]
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return [stored for stored in named_stored(module) if stored.tensor.dim() > 1]
 
 
 def _is_int8_weight(tensor: Tensor) -> bool:

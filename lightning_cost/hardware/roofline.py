@@ -48,7 +48,7 @@ class Roofline:
             Milliseconds [N], of shape [] for a single width.
         """
         by_bits = {8: self.peak_gmacs_int8, 16: self.peak_gmacs_fp16}
-        bits = 8 if layer.is_int8 else layer.weight_bits
+        bits = 8 if layer.is_int8 else int(layer.weight_bits)
         peak = by_bits.get(bits) or self.peak_gmacs_fp32
         arithmetic_ms = layer.macs / peak / 1e6
         memory_ms = layer.num_bytes / self.bandwidth_gb_s / 1e6

@@ -1,5 +1,6 @@
 """What callbacks that change a network tell the other callbacks of the same Trainer."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -24,6 +25,39 @@ class StructuralCallback(Protocol):
 
         Only its cost counts: its outputs need not be accurate.
         """
+
+
+@runtime_checkable
+class SharesBudget(Protocol):
+    """A structural callback that can leave more or less of a budget to the others."""
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether there is anything to choose: otherwise nothing else here may be called."""
+
+    @property
+    def settled(self) -> Any:
+        """The split that was settled on, as plain data; ``None`` before."""
+
+    def splits(
+        self, network: nn.Module, example: Any, forward: Callable[[nn.Module], Any]
+    ) -> list[Any]:
+        """Ways to share the budget, as plain data.
+
+        Args:
+            network: Before any change; left as it is.
+            example: What one forward pass takes.
+            forward: Sends data through a network.
+        """
+
+    def settle(self, split: Any) -> None:
+        """Let previews, and what is deployed, be of this split; ``None``: of what takes least."""
+
+    def described(self, split: Any) -> dict[str, Any]:
+        """What a person should know of a split, as plain data."""
+
+    def rounded(self, network: nn.Module, example: Any, split: Any) -> nn.Module:
+        """A copy of ``network`` that computes about what this callback will make of it."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from lightning_cost.network.loader import apart_from_fit, collect_batches
 from lightning_cost.network.optimizer import require_cuttable
 from lightning_cost.network.participants import (
     LimitsCompute,
+    SharesBudget,
     StructuralCallback,
     callbacks_of,
 )
@@ -54,6 +56,7 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.memory import SearchMemory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
+from lightning_cost.pruning.shares import share_out
 from lightning_cost.pruning.structure.plan import Plan
 from lightning_cost.pruning.structure.surgery import removal
 from lightning_cost.pruning.target.channels import ChannelRules
@@ -469,17 +472,45 @@ class GlobalRankingPruning(pl.Callback):
             self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
         )
 
-        def planned() -> tuple[dict[str, Any], float]:
+        sharing = [
+            entry
+            for entry in callbacks_of(trainer)
+            if isinstance(entry, SharesBudget) and entry.has_splits
+        ]
+
+        def planned() -> tuple[dict[str, Any], float, list[Any]]:
             with run:
-                return self._decided(trainer, network, run).to_dict(), self._search_flops
+                decided = self._decided(trainer, network, run, sharing).to_dict()
+            return decided, self._search_flops, [entry.settled for entry in sharing]
 
         if not trainer.is_global_zero:
             run.serve(network)
-        found, self._search_flops = on_rank_zero(trainer, planned)
+        found, self._search_flops, settled = on_rank_zero(trainer, planned)
+        for entry, split in zip(sharing, settled, strict=True):
+            entry.settle(split)
         return Planned.from_dict(found)
 
-    def _decided(self, trainer: pl.Trainer, network: nn.Module, run: SearchRun) -> Planned:
+    def _decided(
+        self,
+        trainer: pl.Trainer,
+        network: nn.Module,
+        run: SearchRun,
+        sharing: Iterable[SharesBudget],
+    ) -> Planned:
         assert self._dense_cost is not None
+        dense_cost = self._dense_cost
+        splits: list[dict[str, Any]] = []
+        for entry in sharing:
+            tried, flops = share_out(
+                entry,
+                lambda: self._problem(trainer, network, dense_cost),
+                lambda: run.on_device(self._search_data(trainer)),
+                loss=self.loss,
+                settings=self.search,
+                ranking=self._given_ranking,
+            )
+            splits += tried
+            self._search_flops += flops
         limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
         spent_before = self._search_flops
 
@@ -489,14 +520,14 @@ class GlobalRankingPruning(pl.Callback):
 
         planner = Planner(self.schedule, ranking=self._given_ranking, shared=self.shared_search)
         planned = planner.plan(
-            self._problem(trainer, network, self._dense_cost),
+            self._problem(trainer, network, dense_cost),
             run,
             data=lambda: self._search_data(trainer),
             folders=checkpoint_folders(trainer),
             may_go_on=may_go_on,
         )
         self._memory = planner.memory
-        return planned
+        return replace(planned, splits=splits)
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
         return PruningProblem.of(

@@ -28,6 +28,7 @@ class Planned:
         plans: What each step leaves.
         trials: The candidates that were judged for it, see ``Trial``; none where it was given.
         search_note: Where the ranking came from, if not from a search of this run alone.
+        splits: The ways to share the budget with quantisation that were tried, see ``share_out``.
     """
 
     ranking: GlobalRanking
@@ -35,6 +36,7 @@ class Planned:
     plans: tuple[Plan, ...]
     trials: list[dict[str, Any]] = field(default_factory=list)
     search_note: str = ""
+    splits: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as JSON-compatible data."""
@@ -44,6 +46,7 @@ class Planned:
             "plans": [plan.to_dict() for plan in self.plans],
             "trials": self.trials,
             "search_note": self.search_note,
+            "splits": self.splits,
         }
 
     @classmethod
@@ -55,6 +58,7 @@ class Planned:
             plans=tuple(Plan.from_dict(plan) for plan in data["plans"]),
             trials=data["trials"],
             search_note=data["search_note"],
+            splits=data["splits"],
         )
 
 

@@ -1,15 +1,18 @@
 """Quantisation-aware training inside a fit."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from typing_extensions import override
 
-from lightning_cost.monitor.lookup import count_steps_anew
+from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.resource import Resource
+from lightning_cost.hardware.device import Hardware
+from lightning_cost.monitor.lookup import count_steps_anew, known_dense
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.distillation import Distillation
@@ -29,12 +32,14 @@ from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.gradual import round_largest
+from lightning_cost.quantization.mixed.bits import ChosenBits
+from lightning_cost.quantization.mixed.chooser import BitChooser
 from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.saturation import saturates
-from lightning_cost.quantization.schemes.registry import get_scheme
+from lightning_cost.quantization.schemes.registry import get_schemes
 from lightning_cost.quantization.schemes.scheme import Scheme
 
 
@@ -47,7 +52,9 @@ class QuantizationAwareTraining(pl.Callback):
     normalising until then, and are computed as they will be when folded from then on.
 
     Args:
-        scheme: The grid of the weights, its name, or a mapping of its name and settings.
+        scheme: The grid of the weights, its name, or a mapping of its name and settings. A list of
+            them: each layer gets one, the least harmful to the network's output that keep
+            ``budget``; beside pruning the budget is shared between channels and bits.
         start: Epoch that begins it; ``None``: as soon as every other structural callback of the
             Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
             last one is over). Better start from a trained network.
@@ -56,31 +63,43 @@ class QuantizationAwareTraining(pl.Callback):
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
         runtimes: What will run the network on this machine. Where the 8-bit products of one
             overflow, which is tried when quantisation begins, integer weights keep within ±64.
+        budget: Limits on the deployed network, where ``scheme`` is a list.
+        hardware: Whose energy model prices a limit on energy.
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
-        ValueError: If an argument is out of range, or a name unknown.
+        ValueError: If an argument is out of range, or a name unknown; if ``scheme`` is a list and
+            ``budget`` limits nothing that bits have a part in.
     """
 
     def __init__(
         self,
-        scheme: Scheme | str | Mapping[str, Any] = "int8",
+        scheme: Scheme | str | Mapping[str, Any] | Sequence[Any] = "int8",
         start: int | None = None,
         *,
         epochs: int = 2,
         rules: QuantizationRules | None = None,
         distillation: Distillation | None = None,
         runtimes: Sequence[str] = (),
+        budget: ModelBudget | None = None,
+        hardware: Hardware | None = None,
         network: str | None = None,
     ) -> None:
         if start is not None and start < 0:
             raise ValueError(f"start must be >= 0, got {start}; leave it out to start by itself")
         if epochs < 0:
             raise ValueError(f"epochs must be >= 0, got {epochs}; 0 calibrates without training")
-        self.scheme = get_scheme(scheme)
         self.start = start
         self.epochs = epochs
         self.rules = rules or QuantizationRules()
+        choices = get_schemes(scheme)
+        self.scheme = choices[0]
+        self.bits: BitChooser | None = None
+        """What decides on the scheme of each layer, where there are several."""
+        if isinstance(scheme, Sequence) and not isinstance(scheme, str):
+            self.bits = BitChooser(choices, self.rules, budget=budget, hardware=hardware)
+        self._hardware = hardware
+        self._limits: dict[Resource, float] | None = None
         self.distillation = distillation
         self.runtimes = tuple(runtimes)
         self.network = network
@@ -110,6 +129,39 @@ class QuantizationAwareTraining(pl.Callback):
             calibrate(network, [example])
         return deployed_copy(network, example)
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether layers get one of several schemes."""
+        return self.bits is not None
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """The schemes that were chosen so far, as plain data."""
+        chosen = None if self.bits is None else self.bits.chosen
+        return None if chosen is None else chosen.to_dict()
+
+    def splits(
+        self, network: nn.Module, example: Any, forward: Callable[[nn.Module], Any]
+    ) -> list[dict[str, Any]]:
+        """Choices of schemes from the fewest bits to the most, for pruning to fill the rest."""
+        assert self.bits is not None
+        found = self.bits.splits(network, example, forward, reduced_range=bool(self._saturating()))
+        return [chosen.to_dict() for chosen in found]
+
+    def settle(self, split: Mapping[str, Any] | None) -> None:
+        """Take the schemes of one of :meth:`splits` until quantisation begins."""
+        if self.bits is not None:
+            self.bits.chosen = None if split is None else ChosenBits.from_dict(split)
+
+    def described(self, split: Mapping[str, Any]) -> dict[str, Any]:
+        """How many layers have which scheme, and what the dense network would cost so."""
+        return ChosenBits.from_dict(split).described()
+
+    def rounded(self, network: nn.Module, example: Any, split: Mapping[str, Any]) -> nn.Module:
+        """A copy of ``network`` with weights rounded as ``split`` says, in floating point."""
+        assert self.bits is not None
+        return self.bits.rounded(network, example, ChosenBits.from_dict(split))
+
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         path, network = find_network(pl_module, self.network)
@@ -122,6 +174,16 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         self._learn_if_dense(network)
+        bits = self.bits
+        if bits is not None and self._limits is None:
+            example = capture_example(trainer, pl_module, self.network)
+            callbacks = callbacks_of(trainer)
+            dense = known_dense(callbacks, bits.resources, self._hardware)
+            rest = [entry for entry in callbacks if entry is not self]
+            is_alone = not any(isinstance(entry, StructuralCallback) for entry in rest)
+            self._limits = on_rank_zero(
+                trainer, lambda: bits.find_limits(network, example, dense, is_alone=is_alone)
+            )
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -206,6 +268,9 @@ class QuantizationAwareTraining(pl.Callback):
             "are_norms_frozen": self._are_norms_frozen,
             "share_rounded": self._share_rounded,
             "num_epochs_done": self._num_epochs_done,
+            "bits": self.settled,
+            "limits": self._limits
+            and {resource.value: limit for resource, limit in self._limits.items()},
         }
 
     @override
@@ -217,6 +282,9 @@ class QuantizationAwareTraining(pl.Callback):
         self._are_norms_frozen = state_dict["are_norms_frozen"]
         self._share_rounded = state_dict["share_rounded"]
         self._num_epochs_done = state_dict["num_epochs_done"]
+        self.settle(state_dict["bits"])
+        limits = state_dict["limits"]
+        self._limits = limits and {Resource(name): limit for name, limit in limits.items()}
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
         if self.start is not None:
@@ -233,16 +301,41 @@ class QuantizationAwareTraining(pl.Callback):
     def _plan(
         self, network: nn.Module, example: Any, saturating: Sequence[str]
     ) -> PrepareQuantization:
+        if self.bits is not None:
+            return self.bits.plan(network, example, reduced_range=bool(saturating))
         return plan_quantization(
             network, example, self.scheme, self.rules, reduced_range=bool(saturating)
         )
+
+    def _choose_bits(
+        self, network: nn.Module, example: Any, batches: Sequence[Any], saturating: Sequence[str]
+    ) -> dict[str, Any]:
+        """The schemes for the network as it is now."""
+        assert self.bits is not None
+        assert self._limits is not None
+        chosen = self.bits.choose(
+            network, example, batches, self._limits, reduced_range=bool(saturating)
+        )
+        if not chosen.is_within:
+            rank_zero_warn(
+                "quantisation takes the fewest bits everywhere, and still the network does not "
+                "keep "
+                + ", ".join(f"{r} <= {limit:g} {r.unit}" for r, limit in self._limits.items())
+            )
+        return chosen.to_dict()
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, network = find_network(pl_module, self.network)
         example = capture_example(trainer, pl_module, self.network)
         saturating = on_rank_zero(trainer, self._saturating)
-        change = self._plan(network, example, saturating)
         batches = capture_batches(trainer, pl_module, self.network, self.rules.calibration_samples)
+        if self.bits is not None:
+            self.settle(
+                on_rank_zero(
+                    trainer, lambda: self._choose_bits(network, example, batches, saturating)
+                )
+            )
+        change = self._plan(network, example, saturating)
         with uninterrupted():
             apply_during_fit(trainer, network, change)
             for each in (network, *averaged_copies(trainer, network)):

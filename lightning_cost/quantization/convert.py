@@ -1,6 +1,7 @@
 """From fake quantisers to stored integers and the operators that runtimes run in 8 bits."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,15 +42,28 @@ class QuantizeDequantize(nn.Module):
 
 
 class StoredIntegers(nn.Module):
-    """A weight or bias as it is stored: integers, and one scale for each filter."""
+    """A weight or bias as it is stored: integers, and one scale for each filter.
+
+    Args:
+        values: Of shape [filters, ...].
+        scale: Of shape [filters].
+        bits: That one of ``values`` is stored in; by default those of its dtype.
+    """
 
     values: Tensor
     scale: Tensor
 
-    def __init__(self, values: Tensor, scale: Tensor) -> None:
+    def __init__(self, values: Tensor, scale: Tensor, bits: float | None = None) -> None:
         super().__init__()
         self.register_buffer("values", values)
         self.register_buffer("scale", scale)
+        held = 8 * values.element_size() if bits is None else self.bits_of(bits)
+        self.stored_bits = {"values": held}
+
+    @staticmethod
+    def bits_of(bits: float) -> float:
+        """``bits`` in 64ths, so that sizes add up without rounding; never less."""
+        return math.ceil(64 * bits) / 64
 
     @override
     def forward(self) -> Tensor:
@@ -98,9 +112,10 @@ def convert_in_place(
     for name in tables:
         table = network.get_submodule(name)
         if parametrize.is_parametrized(table, "weight"):
-            rounding, rows = parametrized(table.get_submodule("parametrizations.weight"))
-            _, values, scales = rounding.eval().round(rows)
-            install_integers(table, StoredIntegers(values, scales), None)
+            weight_quantizer, rows = parametrized(table.get_submodule("parametrizations.weight"))
+            _, values, scales = weight_quantizer.eval().round(rows)
+            bits = weight_quantizer.rounding.scheme.weight_bits
+            install_integers(table, StoredIntegers(values, scales, bits), None)
     for name, quantizer in quantizers.items():
         scale, zero_point = quantizer.grid()
         operator = QuantizeDequantize(scale=float(scale), zero_point=int(zero_point))
@@ -121,7 +136,8 @@ def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
         factor = per_filter(scale / roomy, values)
         values, scale = (values * factor).round().to(values.dtype), roomy
     bias_integers = StoredIntegers(*stored) if has_bias else None
-    install_integers(layer, StoredIntegers(values, scale), bias_integers)
+    bits = quantizer.rounding.scheme.weight_bits
+    install_integers(layer, StoredIntegers(values, scale, bits), bias_integers)
     if quantizer.norm is not None:
         become_identity(quantizer.norm)
 

@@ -86,6 +86,8 @@ def compress_to(
                 rules=settings.quantization,
                 runtimes=_runtimes_here(hardware),
                 distillation=settings.distillation,
+                budget=budget,
+                hardware=hardware,
                 network=network,
             )
         )

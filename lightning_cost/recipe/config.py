@@ -13,7 +13,7 @@ from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.quantization.rules import QuantizationRules
-from lightning_cost.quantization.schemes.registry import get_scheme
+from lightning_cost.quantization.schemes.registry import get_schemes
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,8 +32,8 @@ class CompressSettings:
         metric: What the dense and the pruned network are compared by; better when larger.
         max_drop: By how much pruning may lower it, in its own unit; ``None``: by any.
         on_drop: ``"stop"``, ``"roll_back"`` or ``"go_on"``, see ``MetricGuard``.
-        quantize: Name of the quantisation scheme, or a mapping of its name and settings; ``None``
-            to stay in floating point.
+        quantize: Name of the quantisation scheme, or a mapping of its name and settings; a list of
+            them for one each layer, chosen under the budget; ``None`` to stay in floating point.
         quantize_epochs: Length of quantisation-aware fine-tuning; 0: calibration alone.
         quantization: Which layers are quantised how.
     """
@@ -60,7 +60,7 @@ class CompressSettings:
                 "epochs_per_step, which may be a fraction, and trainer.recover_learning_rate"
             )
         if self.quantize is not None:
-            get_scheme(self.quantize)
+            get_schemes(self.quantize)
         if self.quantize_epochs < 0:
             raise ValueError(
                 f"quantize_epochs must be >= 0, got {self.quantize_epochs}; "

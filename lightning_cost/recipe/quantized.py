@@ -1,6 +1,7 @@
 """What quantisation made of a run's network, as plain data for the report."""
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from lightning_cost.hardware.layers import layers_of
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.participants import callbacks_of
+from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.equal_bits import with_integers
 from lightning_cost.quantization.packing.packed import packed_size_bytes, save_packed
 from lightning_cost.quantization.prepare import PrepareQuantization
+from lightning_cost.quantization.schemes.registry import label_of
 from lightning_cost.recipe.frontier import accuracy_judge
 from lightning_cost.recipe.layers import layer_bits
 
@@ -84,7 +87,49 @@ def quantization_record(
             "multiplying": _energy_mj(deployed, example, is_shift_add=False),
             "shift_add": _energy_mj(deployed, example, is_shift_add=True),
         },
+        "choice": _choice(trainer),
     }
+
+
+def _choice(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """Why each layer has its scheme, where there were several."""
+    callbacks = callbacks_of(trainer)
+    choosing = [
+        entry.bits
+        for entry in callbacks
+        if isinstance(entry, QuantizationAwareTraining) and entry.bits is not None
+    ]
+    if not choosing or choosing[0].chosen is None:
+        return None
+    chosen = choosing[0].chosen
+    planned = [entry.planned for entry in callbacks if isinstance(entry, GlobalRankingPruning)]
+    return {
+        "limits": {resource.value: limit for resource, limit in chosen.limits.items()},
+        "costs": {resource.value: cost for resource, cost in chosen.costs.items()},
+        "options": {
+            name: [
+                {
+                    "scheme": label_of(option.scheme),
+                    "bits": option.scheme.weight_bits,
+                    "harm": _finite(option.harm),
+                    "costs": {each.value: cost for each, cost in option.costs.items()},
+                    "is_chosen": option.scheme == chosen.schemes[name],
+                }
+                for option in options
+            ]
+            for name, options in chosen.options.items()
+        },
+        "splits": [
+            {**split, "harm": _finite(split["harm"])}
+            for found in planned
+            if found is not None
+            for split in found.splits
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _calibrated(trainer: pl.Trainer, network: nn.Module) -> nn.Module | None:

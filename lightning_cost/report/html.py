@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cost.report import cuts, sections
+from lightning_cost.report.bits import bits
 from lightning_cost.report.curves import cost_curve, metric_curve
 from lightning_cost.report.files import read_report, write_text
 from lightning_cost.report.frontier import frontier
@@ -26,6 +27,7 @@ _PARTS = (
     search,
     frontier,
     quantization,
+    bits,
     sections.phases,
     sections.provenance,
     sections.parity,

@@ -23,7 +23,7 @@ from lightning_cost.cost.forward import (
     tensors_of,
     with_batch_size,
 )
-from lightning_cost.cost.size import size_bytes
+from lightning_cost.cost.size import loaded_bytes
 from lightning_cost.runtime.onnx_notes import remove_notes
 
 BATCH_AXIS = "batch"
@@ -90,7 +90,7 @@ def _save(program: Any, path: Path, network: nn.Module) -> None:
             raise
         raise ValueError(
             "network must be smaller than 2 GiB to fit into one ONNX file, got "
-            f"{size_bytes(network):,} bytes of weights; make it smaller, or store it in fewer bits"
+            f"{loaded_bytes(network):,} bytes of weights; make it smaller, or quantise it"
         ) from error
 
 

@@ -10,14 +10,16 @@ from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from tests.integration import setting
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, budget: str) -> None:
     torch.set_num_threads(1)
-    module, callbacks = setting.module(), setting.callbacks()
+    module = setting.module()
+    callbacks = setting.joint_callbacks() if budget == "joint" else setting.callbacks()
     trainer = setting.trainer(folder, callbacks, devices=2, strategy="ddp")
     trainer.fit(module, datamodule=setting.data())
     held = {
         "lineage": lineage_to_list(lineage_of(module.network)),
         "ranking": callbacks[1].ranking.to_dict(),
+        "bits": callbacks[2].settled,
         "step": trainer.global_step,
         "reason": callbacks[-1].stop_reason,
         "weights": {
@@ -28,4 +30,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -40,6 +40,12 @@ def callbacks(macs: str = "50%", **changes) -> list[pl.Callback]:
     return compress_to(ModelBudget(macs=macs), settings=settings(**changes))
 
 
+def joint_callbacks() -> list[pl.Callback]:
+    """A size that channels and bits share."""
+    choices = ["int8", "int6", "int4", "int3"]
+    return compress_to(ModelBudget(size_bytes="12%"), settings=settings(quantize=choices))
+
+
 def trainer(folder: Path, given: list[pl.Callback], **changes) -> pl.Trainer:
     options = {
         "max_epochs": NUM_EPOCHS,

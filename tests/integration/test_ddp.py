@@ -11,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_two_ranks_end_as_one(tmp_path):
+@pytest.mark.parametrize("budget", ["macs", pytest.param("joint", marks=pytest.mark.slow)])
+def test_two_ranks_end_as_one(tmp_path, budget):
     root = Path(__file__).parents[2]
     subprocess.run(
-        [sys.executable, str(root / "tests/integration/ddp_run.py"), str(tmp_path)],
+        [sys.executable, str(root / "tests/integration/ddp_run.py"), str(tmp_path), budget],
         check=True,
         timeout=300,
         cwd=tmp_path,
@@ -25,6 +26,7 @@ def test_two_ranks_end_as_one(tmp_path):
     assert first == second
     kinds = [change["kind"] for change in first["lineage"]]
     assert kinds == ["remove_channels", "remove_channels", "prepare_quantization"]
+    assert (first["bits"] is not None) == (budget == "joint")
     assert first["reason"].startswith("model budget kept")
 
 

@@ -12,12 +12,15 @@ from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.lineage import apply_change
 from lightning_cost.pruning.pricing.pricer import WidthPricer
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.saliency import group_saliency, normalised
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.structure.plan import masked
 from lightning_cost.pruning.structure.surgery import operated, removal
+from lightning_cost.quantization.calibrate import calibrate
+from lightning_cost.quantization.plan import plan_quantization
 from tests.reference.plans import plans
 from tests.reference.random_networks import images, networks
 
@@ -137,3 +140,22 @@ def test_every_index_is_a_partition(data):
     named = {member.module for group in grouping.groups for member in group.members}
     assert layers <= named | set(grouping.left_alone)
     assert set(grouping.left_alone) == {f"{len(network) - 1}"}
+
+
+@settings(parent=law, max_examples=15)
+@given(st.data())
+def test_predicted_size_counts_packed_integers(data):
+    """Whatever the bits are, and though the parts are not whole numbers of bytes."""
+    network = data.draw(networks())
+    scheme = data.draw(st.sampled_from(["int3", "int5", "int8", "power_of_two", "flightnn"]))
+    grouping = channel_groups(network, images())
+
+    def preview(pruned):
+        apply_change(pruned, plan_quantization(pruned, images(), scheme))
+        calibrate(pruned, [images()])
+        return pruned
+
+    plan = data.draw(plans(grouping))
+    pricer = WidthPricer.from_network(network, images(), grouping, preview)
+    deployed = deployed_copy(preview(operated(network, removal(grouping, plan))), images())
+    assert pricer.price_plan(plan)[Resource.size_bytes] == size_bytes(deployed)

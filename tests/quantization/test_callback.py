@@ -398,7 +398,7 @@ def test_phase_and_protocol():
     quantization = QuantizationAwareTraining(start=0, epochs=1)
     assert isinstance(quantization, StructuralCallback)
     assert quantization.phase is None
-    empty = {"calibrated": None, "teacher": None}
+    empty = {"calibrated": None, "teacher": None, "bits": None, "limits": None}
     begun = {
         "is_begun": True,
         "is_frozen": False,

@@ -140,6 +140,38 @@ def bits() -> dict[str, Any]:
         "trained": {"val/accuracy": 0.9125},
         "size_bytes": {"dense": 1_080_000, "packed": 54_000, "formula": 53_800},
         "energy_mj": {"model": "eyeriss", "multiplying": 0.25, "shift_add": 0.16},
+        "choice": choice(),
+    }
+
+
+def choice() -> dict[str, Any]:
+    """Why the layers of :func:`bits` have theirs."""
+    options = {
+        "stem": [("int8", 8, 1e-5, 1_000, True)],
+        "block": [("int8", 8, 2e-5, 80_000, False), ("flightnn", 5.2, 4e-3, 52_000, True)],
+        "classifier": [("int8", 8, 1e-5, 1_000, True)],
+    }
+    split = {"schemes": {"int8": 3}, "costs": {"size_bytes": 275e3}, "harm": 1e-4}
+    return {
+        "limits": {"size_bytes": 60e3},
+        "costs": {"size_bytes": 54e3},
+        "options": {
+            name: [
+                {
+                    "scheme": scheme,
+                    "bits": bits,
+                    "harm": harm,
+                    "costs": {"size_bytes": size},
+                    "is_chosen": is_chosen,
+                }
+                for scheme, bits, harm, size, is_chosen in each
+            ]
+            for name, each in options.items()
+        },
+        "splits": [
+            {**split, "loss": None, "is_chosen": False},
+            {**split, "keep_ratio": 0.5, "macs": 8e6, "loss": 0.75, "is_chosen": True},
+        ],
     }
 
 

@@ -34,7 +34,7 @@ def test_report_that_is_not_text(run_dir):
 @pytest.mark.parametrize("content", [[], 3, None, {"schema_version": 99}, {}])
 def test_report_of_another_version(run_dir, content):
     (run_dir / "report.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"must have schema_version 4, got (None|99); read it"):
+    with pytest.raises(ValueError, match=r"must have schema_version 5, got (None|99); read it"):
         read_report(run_dir)
 
 

@@ -23,7 +23,7 @@ from lightning_cost.cost.forward import (
 from lightning_cost.cost.liveness import Step
 from lightning_cost.cost.memory import recorded_steps
 from lightning_cost.cost.resource import Resource
-from lightning_cost.cost.size import count_params, named_stored, named_weights, size_bytes
+from lightning_cost.cost.size import count_params, named_stored, named_weights, stored_bytes
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.pricing.axis_sizes import AxisSizes
 from lightning_cost.pruning.pricing.memory import (
@@ -191,6 +191,8 @@ class WidthPricer:
             total += total_of(self.products[resource], self.functions, widths)
             costs[resource] = total
         costs[Resource.flops] = 2 * costs[Resource.macs]
+        # packed integers of several layers share no byte, but the whole is a number of bytes
+        costs[Resource.size_bytes] = np.ceil(costs[Resource.size_bytes])
         if self.memory is not None:
             costs[Resource.peak_memory_bytes] = self.memory.price(widths)
         return costs
@@ -232,15 +234,15 @@ def _count(network: nn.Module, example: Example, modules: Sequence[str]) -> _Cou
     counts: _Counts = {(resource, name): {} for resource in PRICED for name in ("", *modules)}
     owners = set(modules)
     _count_operators(network, example, owners, counts)
-    totals = {Resource.params: count_params(network), Resource.size_bytes: size_bytes(network)}
+    totals = {Resource.params: count_params(network), Resource.size_bytes: stored_bytes(network)}
     for name, parameter in named_weights(network):
         owner = _owner(name, owners)
         if owner:
             counts[Resource.params, owner][name] = parameter.numel()
-    for name, tensor in named_stored(network):
-        owner = _owner(name, owners)
+    for stored in named_stored(network):
+        owner = _owner(stored.name, owners)
         if owner:
-            counts[Resource.size_bytes, owner][name] = tensor.numel() * tensor.element_size()
+            counts[Resource.size_bytes, owner][stored.name] = stored.num_bytes
     for resource, total in totals.items():
         attributed = sum(sum(counts[resource, name].values()) for name in modules)
         counts[resource, ""]["everything else"] = total - attributed

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class CutJudge:
         reconstruction: Fits the layers of a fresh cut; without it they keep their weights.
         tune_steps: SGD steps after that.
         glance_ratio: Share of the batches that the first glance is at; 0 for all of them.
+        finish: What becomes of a fitted cut before it is judged, such as rounding.
 
     Reference:
         New statistics: Li et al., "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network
@@ -85,6 +86,7 @@ class CutJudge:
         reconstruction: Reconstruction | None = None,
         tune_steps: int = 0,
         glance_ratio: float = 0.0,
+        finish: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         self._network = network
         self._grouping = grouping
@@ -92,6 +94,7 @@ class CutJudge:
         self._loss = loss
         self._reconstruction = reconstruction
         self._tune_steps = tune_steps
+        self._finish = finish
         num_batches = len(data.search)
         self._num_glanced = math.ceil(num_batches * glance_ratio) or num_batches
 
@@ -108,6 +111,8 @@ class CutJudge:
         if self._tune_steps:
             tuned = tune(candidate, self._data.calibration, self._loss, self._tune_steps)
             num_samples += FORWARD_PASSES_OF_A_STEP * tuned
+        if self._finish is not None:
+            candidate = self._finish(candidate)
         recalibrate_batch_norm(candidate, self._data.calibration, self._loss)
         num_samples += sum(map(num_samples_of, self._data.calibration))
         total = Mean()

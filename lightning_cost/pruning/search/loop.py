@@ -142,8 +142,10 @@ def usual_judge(
     data: SearchData,
     loss: BatchLoss,
     settings: EvolutionSearch,
+    *,
+    finish: Callable[[nn.Module], nn.Module] | None = None,
 ) -> Judge:
-    """The judge that ``settings`` describe; each rank makes its own."""
+    """The judge that ``settings`` describe; each rank makes its own. See :class:`CutJudge`."""
     reconstruction = None
     if settings.reconstruct:
         batch = first_samples(data.calibration, NUM_SAMPLES)
@@ -156,6 +158,7 @@ def usual_judge(
         reconstruction=reconstruction,
         tune_steps=settings.tune_steps,
         glance_ratio=settings.glance_ratio,
+        finish=finish,
     )
 
 

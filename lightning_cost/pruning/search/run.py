@@ -95,6 +95,10 @@ class SearchRun:
 
         self._judges.serve(make_judge)
 
+    def on_device(self, data: SearchData) -> SearchData:
+        """``data`` where rank 0 judges."""
+        return data.to(self._to_device)
+
     def learn(
         self,
         problem: PruningProblem,
@@ -115,7 +119,7 @@ class SearchRun:
             The ranking, and what was judged.
         """
         network = problem.network
-        own_data = data.to(self._to_device)
+        own_data = self.on_device(data)
         own = usual_judge(network, problem.grouping, own_data, self._loss, self._settings)
         given = None
         if self._ranks.num_ranks > 1:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import become_identity
 from lightning_cost.network.lineage import lineage_from_list, replay
 from lightning_cost.quantization.convert import (
@@ -20,6 +19,7 @@ from lightning_cost.quantization.packing import scales
 from lightning_cost.quantization.packing.codecs import CODECS
 from lightning_cost.quantization.packing.contents import DTYPES, plain_state
 from lightning_cost.quantization.packing.positions import without_masks
+from lightning_cost.quantization.weights import parametrized
 
 
 class MismatchError(Exception):
@@ -67,10 +67,10 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
             raise MismatchError(f"another one: {error}") from None
     factors = [_read_grid(network, name, read) for name in header["grids"]]
     for name, codec, shape, *form in header["layers"]:
-        layer = _layer(network, name, shape)
+        layer, bits = _layer(network, name, shape)
         rows = CODECS[codec].decode(read, shape[0], _product(shape[1:]))
         values = torch.from_numpy(rows.astype("int8")).reshape(shape)
-        weight = StoredIntegers(values, scales.decode_scale(read, form[0], shape[0]))
+        weight = StoredIntegers(values, scales.decode_scale(read, form[0], shape[0]), bits)
         bias = _read_bias(read, weight, factors, *form[1:]) if form[1:] else None
         install_integers(layer, weight, bias)
     _load_tensors(network, header["tensors"], read)
@@ -94,18 +94,16 @@ def _read_bias(
     return StoredIntegers(values, weight.scale * factors[unit])
 
 
-def _layer(network: nn.Module, name: str, shape: list[int]) -> nn.Module:
-    """The prepared layer called ``name``, whose weight is of ``shape``."""
+def _layer(network: nn.Module, name: str, shape: list[int]) -> tuple[nn.Module, float]:
+    """The prepared layer called ``name``, whose weight is of ``shape``, and its scheme's bits."""
     layer = dict(network.named_modules()).get(name)
     if layer is None or not parametrize.is_parametrized(layer, "weight"):
         raise MismatchError(f"no prepared layer {name!r}")
-    found = layer.get_submodule("parametrizations.weight").original
-    assert isinstance(found, Tensor)
-    have = list(FilterLayout.of(layer).filters_first(found).shape)
-    if have != shape:
-        raise MismatchError(f"a weight of {have} in place of {shape} at {name!r}")
+    quantizer, found = parametrized(layer.get_submodule("parametrizations.weight"))
+    if list(found.shape) != shape:
+        raise MismatchError(f"a weight of {list(found.shape)} in place of {shape} at {name!r}")
     assert isinstance(layer, nn.Module)
-    return layer
+    return layer, quantizer.rounding.scheme.weight_bits
 
 
 def _load_tensors(network: nn.Module, entries: list[list[Any]], read: Reader) -> None:

@@ -1,6 +1,6 @@
 """Every scheme by its name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -36,6 +36,44 @@ def get_scheme(scheme: Scheme | str | Mapping[str, Any]) -> Scheme:
     if isinstance(scheme, Scheme):
         return scheme
     return scheme_from_dict({"name": scheme} if isinstance(scheme, str) else scheme)
+
+
+def get_schemes(given: Scheme | str | Mapping[str, Any] | Sequence[Any]) -> tuple[Scheme, ...]:
+    """Each of several schemes as :func:`get_scheme` finds it; one alone is the only one.
+
+    >>> get_schemes(["int8", "int4"])
+    (Int8(reduced_range=False), LowBit(bits=4))
+
+    Raises:
+        ValueError: As :func:`get_scheme`; if there is none, or one twice.
+    """
+    if isinstance(given, (Scheme, str, Mapping)):
+        return (get_scheme(given),)
+    schemes = tuple(get_scheme(each) for each in given)
+    if not schemes or any(scheme in schemes[:place] for place, scheme in enumerate(schemes)):
+        raise ValueError(
+            f"schemes must be one or more, each once, got {list(given)}; write each by its name"
+        )
+    return schemes
+
+
+def label_of(scheme: Scheme) -> str:
+    """The shortest name of a scheme, for people.
+
+    >>> label_of(get_scheme("int4")), label_of(get_scheme({"name": "flightnn", "mean_terms": 1.5}))
+    ('int4', 'flightnn (mean_terms=1.5)')
+    """
+    for name in (*SCHEMES, *_SHORT):
+        if get_scheme(name) == scheme and name != LowBit.name:
+            return name
+    usual = type(scheme)()
+    settings = {
+        field.name: getattr(scheme, field.name)
+        for field in fields(scheme)
+        if getattr(scheme, field.name) != getattr(usual, field.name)
+    }
+    told = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return f"{scheme.name} ({told})" if told else scheme.name
 
 
 def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
