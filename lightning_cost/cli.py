@@ -42,11 +42,13 @@ from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
+from lightning_cost.report.files import read_report
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
 from lightning_cost.report.sweep import collect
 from lightning_cost.sweep.job_record import record_times, records_since
 from lightning_cost.sweep.launchers import chosen_launcher, launcher_overrides, require_launcher
+from lightning_cost.sweep.total import spend_of, total_of
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, deploy, report
@@ -127,7 +129,11 @@ class ParetoReport(HydraCallback):
         except ValueError as error:  # no run came to an end: each has said why
             print(f"lightning-cost: {error}", file=sys.stderr)
         else:
-            print(sweep_table(collect(sweep_dir)))
+            found = collect(sweep_dir)
+            print(sweep_table(found))
+            reports = {row.run: read_report(sweep_dir / row.run) for row in found.rows}
+            runs = {run: spend_of(report) for run, report in reports.items()}
+            print(total_of(runs, found.searches))
             print(sweep_dir)
         sys.exit(max((record.exit_code for record in ended.values()), default=KEPT))
 
