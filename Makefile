@@ -9,7 +9,7 @@ TORCH := $(shell grep -o '^torch==[0-9.]*' constraints.txt)
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow vision executorch lint types imports examples conf check clean
+.PHONY: help demo test slow vision launchers executorch lint types imports examples conf check clean
 
 help:
 	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
@@ -38,10 +38,10 @@ demo: $(VENV)/.installed
 	$(BIN)/lightning-cost fit model.width=32
 
 test: $(VENV)/.dev-installed
-	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow and not vision"
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow and not vision and not launchers"
 
 slow: $(VENV)/.dev-installed
-	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not vision"
+	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not vision and not launchers"
 
 # a runtime for phones, in the same environment: run after everything else that uses it
 executorch: $(VENV)/.executorch-installed
@@ -59,6 +59,16 @@ $(VENV)-vision/.installed: pyproject.toml constraints-vision.txt
 	$(PYTHON) -m venv $(VENV)-vision
 	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) $$(grep -E '^(torch|torchvision)==' constraints-vision.txt | cut -d+ -f1)
 	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-vision.txt -e '.[deploy,vision,dev]'
+	touch $@
+
+# an environment of its own: Ray does not start beside the package that reads AMD's energy counters
+launchers: $(VENV)-launchers/.installed
+	$(TEST_ENV) $(abspath $(VENV))-launchers/bin/python -m pytest -m launchers tests/sweep
+
+$(VENV)-launchers/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-launchers
+	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) $(TORCH)
+	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev,joblib,ray,slurm]'
 	touch $@
 
 lint: $(VENV)/.dev-installed
@@ -81,7 +91,7 @@ examples: $(VENV)/.dev-installed
 conf: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python tests/conf_runs.py
 
-check: test lint types imports slow vision examples conf executorch
+check: test lint types imports slow launchers vision examples conf executorch
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,12 +4,12 @@ import itertools
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,13 +18,20 @@ from hydra.experimental.callback import Callback as HydraCallback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning import Callback
-from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.hardware.catalogue import conf_dir
+from lightning_cost.job import (
+    BAD_INPUT,
+    INTERRUPTED,
+    KEPT,
+    ComposedJob,
+    build,
+    fit_composed,
+    fit_saved,
+    to_run_config,
+)
 from lightning_cost.recipe.config import RunConfig
-from lightning_cost.recipe.fit import fit
 from lightning_cost.recipe.plan import (
     NO_DATA,
     PlanConfig,
@@ -33,18 +40,17 @@ from lightning_cost.recipe.plan import (
 )
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
-from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE
 from lightning_cost.recipe.run_plan import RunPlan
-from lightning_cost.recipe.shared_search import announce, shared_search
+from lightning_cost.recipe.shared_search import announce
+from lightning_cost.report.files import read_report
 from lightning_cost.report.html import write_report
 from lightning_cost.report.pareto import sweep_table, write_pareto
 from lightning_cost.report.sweep import collect
+from lightning_cost.sweep.job_record import record_times, records_since
+from lightning_cost.sweep.launchers import chosen_launcher, launcher_overrides, require_launcher
+from lightning_cost.sweep.total import spend_of, total_of
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-KEPT = 0
-BAD_INPUT = 2
-BROKEN = 3
-INTERRUPTED = 130
 USAGE = """usage: lightning-cost fit [-m] [OVERRIDE ...]      train, compress, deploy, report
        lightning-cost plan [-m] [OVERRIDE ...]     what that would cost, before it starts
        lightning-cost profile [OVERRIDE ...]       measure a latency table on this device
@@ -76,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fit": _fit,
         "plan": _plan,
         "profile": _profile,
+        "job": _job,
         "report": _report,
     }
     if not words or words[0] not in verbs:
@@ -91,55 +98,12 @@ def register_schemas() -> None:
     ConfigStore.instance().store(name="profile_schema", node=ProfileConfig)
 
 
-def to_run_config(composed: DictConfig) -> RunConfig:
-    """A composed configuration as the object that the library works with.
-
-    Raises:
-        ValueError: If a value is refused by one of the settings.
-    """
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, RunConfig)
-    return config
-
-
-def build(config: RunConfig) -> tuple[nn.Module, Any]:
-    """The network, freshly made from the run's seed, and the LightningDataModule of ``config``.
-
-    Raises:
-        ValueError: If the network leaves a size open that the data does not know.
-        HydraException: If a ``_target_`` cannot be found or called.
-    """
-    data = build_data(config)
-    return build_network(config, data), data
-
-
-def build_data(config: RunConfig) -> Any:
-    """The LightningDataModule of ``config``.
-
-    Raises:
-        HydraException: If its ``_target_`` cannot be found or called.
-    """
-    return hydra.utils.instantiate(config.data)
-
-
-def build_network(config: RunConfig, data: Any) -> nn.Module:
-    """The network of ``config`` for ``data``, freshly made from the run's seed.
-
-    Raises:
-        ValueError: If it leaves a size open that the data does not know.
-        HydraException: If its ``_target_`` cannot be found or called.
-    """
-    model = _filled(config.model, data)
-    torch.manual_seed(config.seed)
-    network: nn.Module = hydra.utils.instantiate(model)
-    return network
-
-
 class ParetoReport(HydraCallback):
     """Before a sweep: the tightest budget of its runs. After it: a table and a page over all."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down which budget the runs search for, as one search serves them all."""
+        self._before = record_times(Path(config.hydra.sweep.dir))
         if config.hydra.sweeper._target_ != BASIC_SWEEPER:
             return  # which budgets there will be is not known
         budgets: list[ModelBudget] = []
@@ -156,17 +120,43 @@ class ParetoReport(HydraCallback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write them into the sweep's directory."""
         sweep_dir = Path(config.hydra.sweep.dir)
+        ended = records_since(sweep_dir, self._before)
+        for name, record in ended.items():
+            if record.error is not None and record.pid != os.getpid():
+                print(f"lightning-cost: job {name}: {record.error}", file=sys.stderr)
         try:
             write_pareto(sweep_dir)
         except ValueError as error:  # no run came to an end: each has said why
             print(f"lightning-cost: {error}", file=sys.stderr)
-            return
-        print(sweep_table(collect(sweep_dir)))
-        print(sweep_dir)
+        else:
+            found = collect(sweep_dir)
+            print(sweep_table(found))
+            reports = {row.run: read_report(sweep_dir / row.run) for row in found.rows}
+            runs = {run: spend_of(report) for run, report in reports.items()}
+            print(total_of(runs, found.searches))
+            print(sweep_dir)
+        sys.exit(max((record.exit_code for record in ended.values()), default=KEPT))
 
 
 def _fit(overrides: list[str]) -> int:
-    return _for_each_configuration("fit", overrides, overrides, _fit_one)
+    try:
+        require_launcher(chosen_launcher(overrides))
+    except ImportError as error:
+        print(f"lightning-cost: {error}", file=sys.stderr)
+        return BAD_INPUT
+    words = [*overrides, *launcher_overrides(overrides)]
+    return _for_each_configuration("fit", overrides, words, fit_composed)
+
+
+def _job(words: list[str]) -> int:
+    """The job of a sweep that trains on several devices, as the sweep itself starts it."""
+    try:
+        return fit_saved(Path(words[0]))
+    except (ValueError, OSError, ImportError, HydraException) as error:
+        print(f"lightning-cost: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except SystemExit:
+        return INTERRUPTED
 
 
 def _plan(overrides: list[str]) -> int:
@@ -235,69 +225,27 @@ def _for_each_configuration(
     Returns:
         The highest exit code.
     """
-    exit_codes: list[int] = []
-
-    def job(composed: DictConfig) -> None:
-        # Lightning starts further ranks by this process's own words
-        hydras, sys.argv = sys.argv, [argv[0], verb, *words]
-        try:
-            exit_codes.append(one(composed))
-        except (ValueError, OSError, ImportError, HydraException) as error:
-            print(f"lightning-cost: {error}", file=sys.stderr)
-            exit_codes.append(BAD_INPUT)
-        except SystemExit:  # what Lightning makes of ctrl-C; it ends a sweep as a whole
-            run_dir = composed.resume or composed.run_dir
-            print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
-            exit_codes.append(INTERRUPTED)
-            raise
-        finally:
-            sys.argv = hydras
-
     argv = sys.argv
+    job = ComposedJob(program=argv[0], verb=verb, words=words, work=one)
     register_schemas()
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)
     sys.argv = [f"lightning-cost {verb}", *overrides]
     try:
-        application(job)()
+        with warnings.catch_warnings():
+            # it is what keeps our settings of a launcher within those that the launcher knows
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/.*validated against ConfigStore")
+            application(job)()
     except SystemExit as stop:
-        if stop.code not in (None, 0):
-            return INTERRUPTED if INTERRUPTED in exit_codes else BAD_INPUT
+        # Hydra's own word for a failure is 1; a sweep ends with the exit code of its jobs
+        if stop.code not in (None, KEPT):
+            codes = [*job.exit_codes, BAD_INPUT if stop.code == 1 else int(str(stop.code))]
+            return max(codes)
     except KeyboardInterrupt:
         print("lightning-cost: interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     finally:
         sys.argv = argv
-    return max(exit_codes, default=KEPT)
-
-
-def _fit_one(composed: DictConfig) -> int:
-    job = HydraConfig.get()
-    number = os.environ.get(TRIAL_VARIABLE)
-    if number is None or job.mode != RunMode.MULTIRUN:
-        return _fit_with(composed)
-    from lightning_cost.sweep.job import run_trial  # needs an extra that other runs do without
-
-    run_dir = Path(job.runtime.output_dir)
-    run_trial(Path(job.sweep.dir), int(number), run_dir, lambda found: _fit_with(composed, found))
-    return KEPT
-
-
-def _fit_with(composed: DictConfig, observers: Sequence[Callback] = ()) -> int:
-    job = HydraConfig.get()
-    if composed.resume is not None:
-        composed = _resumed(composed.resume, list(job.overrides.task))
-    if job.mode == RunMode.MULTIRUN:
-        composed.run_dir = job.runtime.output_dir
-        composed.shared_search = shared_search(Path(job.sweep.dir))
-    config = to_run_config(composed)
-    if job.mode == RunMode.MULTIRUN and config.trainer.devices != 1:
-        raise ValueError(
-            f"trainer.devices must be 1 in a sweep, got {config.trainer.devices}, as each further "
-            "rank would sweep anew; start one run for each setting"
-        )
-    network, data = build(config)
-    resolved = OmegaConf.to_yaml(composed, resolve=True)
-    return KEPT if fit(config, network, data, resolved, observers=observers) else BROKEN
+    return max(job.exit_codes, default=KEPT)
 
 
 def _single_runs(overrides: list[str]) -> list[list[str]]:
@@ -310,48 +258,6 @@ def _single_runs(overrides: list[str]) -> list[list[str]]:
         for entry in parsed
     ]
     return [list(words) for words in itertools.product(*choices)]
-
-
-def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
-    """The configuration that a run was started with, changed by the overrides of its resumption."""
-    saved = Path(run_dir) / CONFIG_NAME
-    if not saved.exists():
-        raise ValueError(
-            f"resume must be the directory of an interrupted run, got {run_dir!r} without "
-            f"{CONFIG_NAME}; give the directory that the run printed"
-        )
-    groups = [word for word in overrides if "." not in word.partition("=")[0]]
-    groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
-    if groups:
-        raise ValueError(
-            "resume goes on with the configuration of the interrupted run, of which single "
-            f"settings can be changed, got the whole of {', '.join(groups)}; leave it out, or "
-            "name the setting, as in trainer.progress_bar=false"
-        )
-    schema = OmegaConf.structured(RunConfig)
-    try:
-        merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
-    except OmegaConfBaseException as error:
-        raise ValueError(
-            f"resume must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
-        ) from error
-    assert isinstance(merged, DictConfig)
-    return merged
-
-
-def _filled(model: dict[str, Any], data: Any) -> dict[str, Any]:
-    """``model`` with the sizes that only the data knows, where they are left open."""
-    filled = dict(model)
-    for name in ("in_channels", "num_classes"):
-        if name not in model or model[name] is not None:
-            continue
-        filled[name] = getattr(data, name, None)
-        if filled[name] is None:
-            raise ValueError(
-                f"model.{name} must be given where the data does not know it, got "
-                f"{type(data).__name__} without an attribute {name!r}; set model.{name}="
-            )
-    return filled
 
 
 def _report(words: list[str]) -> int:
@@ -368,3 +274,7 @@ def _report(words: list[str]) -> int:
         print(f"lightning-cost: {error}", file=sys.stderr)
         return BAD_INPUT
     return KEPT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from lightning_cost.cli import BAD_INPUT, BROKEN, KEPT, build, main, register_schemas, to_run_config
+from lightning_cost.cli import main, register_schemas
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.hardware.energy import EnergyModel
 from lightning_cost.hardware.prices import Prices
+from lightning_cost.job import BAD_INPUT, BROKEN, KEPT, build, to_run_config
 from lightning_cost.recipe.data import first_images, num_classes_of
 
 CONF = conf_dir()

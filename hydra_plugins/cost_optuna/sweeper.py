@@ -62,7 +62,7 @@ class CostOptunaSweeper(Sweeper):
                 f"hydra/sweeper=cost_optuna needs the package {error.name}, which is not "
                 "installed; pip install 'lightning-cost[sweep]'"
             ) from error
-        from lightning_cost.cli import build_data, build_network
+        from lightning_cost.job import build_data, build_network
 
         assert self.config is not None
         assert self.hydra_context is not None

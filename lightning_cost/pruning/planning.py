@@ -135,7 +135,9 @@ class Planner:
             folders = [Path(shared.folder)]
             if not shared.budget.is_empty:
                 problem = replace(problem, limits=shared.budget.limits(problem.dense_cost))
-        learned, memory = run.learn(problem, data, folders=folders, may_go_on=may_go_on)
+        learned, memory = run.learn(
+            problem, data, folders=folders, is_shared=shared is not None, may_go_on=may_go_on
+        )
         self.memory = memory if shared is None else None
         may_go_on(learned.flops)
         trials = [asdict(trial) for trial in learned.trials]

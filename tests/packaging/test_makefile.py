@@ -36,7 +36,7 @@ def test_demo_installs_torch_by_itself_before_the_rest(tmp_path):
 
 def test_test_leaves_out_the_slow_ones(tmp_path):
     output = commands("test", tmp_path / "venv")
-    assert re.search(r"-m pytest .*-m \"not slow and not vision\"\n", output)
+    assert re.search(r"-m pytest .*-m \"not slow and not vision and not launchers\"\n", output)
     assert "-e '.[deploy,energy,dev]'" in output
 
 
@@ -44,8 +44,9 @@ def test_what_is_installed_is_not_installed_again(tmp_path):
     stamps = (".venv-made", ".torch-installed", ".installed", ".dev-installed")
     for stamp in (*stamps, ".executorch-installed"):
         (tmp_path / stamp).touch()
-    (tmp_path.parent / f"{tmp_path.name}-vision").mkdir()
-    (tmp_path.parent / f"{tmp_path.name}-vision" / ".installed").touch()
+    for other in ("vision", "launchers"):
+        (tmp_path.parent / f"{tmp_path.name}-{other}").mkdir()
+        (tmp_path.parent / f"{tmp_path.name}-{other}" / ".installed").touch()
     assert "pip install" not in commands("check", tmp_path)
 
 

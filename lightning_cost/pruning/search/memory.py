@@ -7,12 +7,14 @@ this file first. So does the search of another run for the same network, setting
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from lightning_cost.cost.forward import tensors_of
@@ -115,6 +117,14 @@ def find_memory(folders: Sequence[Path], name: str) -> SearchMemory:
     places = [folder / f"search-{name}.jsonl" for folder in folders]
     path = next((place for place in places if place.exists()), places[0] if places else None)
     return SearchMemory(path)
+
+
+@contextmanager
+def shared_memory(folder: Path, name: str) -> Iterator[SearchMemory]:
+    """The memory of a search that several processes want: one searches, the others wait for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"search-{name}.lock"):
+        yield find_memory([folder], name)
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

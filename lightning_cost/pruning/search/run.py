@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lightning_cost.pruning.search.loop import (
     search_fingerprint,
     usual_judge,
 )
-from lightning_cost.pruning.search.memory import SearchMemory, find_memory
+from lightning_cost.pruning.search.memory import SearchMemory, find_memory, shared_memory
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.target.problem import PruningProblem
 
@@ -105,6 +106,7 @@ class SearchRun:
         data: SearchData,
         *,
         folders: Sequence[Path],
+        is_shared: bool = False,
         may_go_on: Callable[[float], bool],
     ) -> tuple[LearnedRanking, SearchMemory]:
         """Learn a ranking on rank 0, with the help of the others.
@@ -113,6 +115,8 @@ class SearchRun:
             problem: What is pruned, and the limits to learn for.
             data: On the CPU.
             folders: Where the search may have left what it had judged, and where it will.
+            is_shared: Whether other processes use the first of ``folders`` at the same time; who
+                comes second waits, and finds what the first has judged.
             may_go_on: See :func:`learn_ranking`.
 
         Returns:
@@ -134,15 +138,20 @@ class SearchRun:
             loss=self._loss,
             generator=generator,
         )
-        memory = find_memory(folders, name)
-        learned = learn_ranking(
-            problem,
-            self._settings,
-            data=own_data,
-            loss=self._loss,
-            generator=generator,
-            may_go_on=may_go_on,
-            judges=self._judges,
-            memory=memory,
+        opened = (
+            shared_memory(folders[0], name)
+            if is_shared
+            else nullcontext(find_memory(folders, name))
         )
+        with opened as memory:
+            learned = learn_ranking(
+                problem,
+                self._settings,
+                data=own_data,
+                loss=self._loss,
+                generator=generator,
+                may_go_on=may_go_on,
+                judges=self._judges,
+                memory=memory,
+            )
         return learned, memory

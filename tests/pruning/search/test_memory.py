@@ -1,6 +1,7 @@
 """What is judged is known again, whatever the kill left of the file."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_cost.pruning.search.fitness import Judgement
-from lightning_cost.pruning.search.memory import SearchMemory, find_memory, fingerprint
+from lightning_cost.pruning.search.memory import (
+    SearchMemory,
+    find_memory,
+    fingerprint,
+    shared_memory,
+)
 from tests.pruning.search.test_judges import task
 
 TASKS = [task(1, 2), task(3, limits=(0.1 + 0.2,)), task(4, 5, 6)]
@@ -95,3 +101,33 @@ def test_fingerprints_tell_apart_what_differs():
     assert len({fingerprint(*part) for part in parts}) == len(parts)
     assert fingerprint(tensor.reshape(2, 3).t()) == fingerprint(tensor.reshape(2, 3).t().clone())
     json.dumps(fingerprint(*parts))
+
+
+def test_who_comes_second_waits_and_finds_what_the_first_left(tmp_path):
+    has_begun, may_end = threading.Event(), threading.Event()
+    order = []
+
+    def first():
+        with shared_memory(tmp_path, "x") as memory:
+            has_begun.set()
+            may_end.wait(timeout=60)
+            memory.add(TASKS[:1], FOUND[:1])
+            order.append("first")
+
+    def second():
+        has_begun.wait(timeout=60)
+        may_end.set()
+        with shared_memory(tmp_path, "x") as memory:
+            order.append(memory.recall(TASKS[0]))
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert order == ["first", FOUND[0]]
+
+
+def test_other_searches_do_not_wait(tmp_path):
+    with shared_memory(tmp_path, "x") as one, shared_memory(tmp_path, "y") as other:
+        assert one.path != other.path

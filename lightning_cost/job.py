@@ -1,0 +1,230 @@
+"""One run as a job of its own: what any launcher starts, in this process or in another."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import Callback
+from torch import nn
+
+from lightning_cost.hardware.catalogue import conf_dir
+from lightning_cost.recipe.config import RunConfig
+from lightning_cost.recipe.fit import fit
+from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE
+from lightning_cost.recipe.shared_search import shared_search
+from lightning_cost.sweep.job_record import JobRecord, records_dir
+
+KEPT = 0
+BAD_INPUT = 2
+BROKEN = 3
+INTERRUPTED = 130
+
+
+@dataclass(kw_only=True)
+class ComposedJob:
+    """The function that Hydra calls with each configuration; it can be sent to other processes.
+
+    Args:
+        program: What the process was started as.
+        verb: Of the command line.
+        words: What the user wrote after the verb.
+        work: Does it; returns the exit code.
+        exit_codes: Of what ran in this process.
+    """
+
+    program: str
+    verb: str
+    words: list[str]
+    work: Callable[[DictConfig], int]
+    exit_codes: list[int] = field(default_factory=list)
+
+    def __call__(self, composed: DictConfig) -> int:
+        """Do the work; an error is printed, and its exit code kept."""
+        # Lightning starts further ranks by this process's own words
+        hydras, sys.argv = sys.argv, [self.program, self.verb, *self.words]
+        try:
+            return self._ended(self.work(composed))
+        except (ValueError, OSError, ImportError, HydraException) as error:
+            print(f"lightning-cost: {error}", file=sys.stderr)
+            return self._ended(BAD_INPUT, str(error))
+        except SystemExit:  # what Lightning makes of ctrl-C; it ends a sweep as a whole
+            run_dir = composed.resume or composed.run_dir
+            print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
+            self._ended(INTERRUPTED)
+            raise
+        finally:
+            sys.argv = hydras
+
+    def _ended(self, exit_code: int, error: str | None = None) -> int:
+        self.exit_codes.append(exit_code)
+        job = HydraConfig.get()
+        if self.verb == "fit" and job.mode == RunMode.MULTIRUN:
+            name = Path(job.runtime.output_dir).name
+            record = JobRecord(exit_code=exit_code, error=error, pid=os.getpid())
+            record.save(Path(job.sweep.dir), name)
+        return exit_code
+
+
+def fit_composed(composed: DictConfig) -> int:
+    """Carry out a run as Hydra composed it, alone or as a job of a sweep.
+
+    Raises:
+        ValueError: If the configuration asks for what cannot be.
+    """
+    job = HydraConfig.get()
+    if composed.resume is not None:
+        composed = _resumed(composed.resume, list(job.overrides.task))
+    if job.mode != RunMode.MULTIRUN:
+        return _fit(composed)
+    sweep_dir = Path(job.sweep.dir)
+    composed.run_dir = job.runtime.output_dir
+    composed.shared_search = shared_search(sweep_dir)
+    if to_run_config(composed).trainer.devices != 1:
+        return _in_own_process(composed, sweep_dir)
+    return _fit_in_sweep(composed)
+
+
+def fit_saved(path: Path) -> int:
+    """Carry out a job of a sweep from its resolved configuration, on each of its ranks.
+
+    Raises:
+        ValueError: If the file is none of a sweep's.
+        OSError: If it cannot be read.
+    """
+    composed = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path))
+    if not isinstance(composed, DictConfig) or composed.shared_search is None:
+        raise ValueError(
+            f"the file must hold the configuration of a sweep's job, got {str(path)!r}"
+        )
+    return _fit_in_sweep(composed)
+
+
+def _in_own_process(composed: DictConfig, sweep_dir: Path) -> int:
+    """Leave the job to a process of its own, whose words are all that further ranks need.
+
+    Lightning starts further ranks by the words of the process, which here are those of the whole
+    sweep; and what it leaves in the environment belongs to one job alone.
+    """
+    path = records_dir(sweep_dir) / f"{Path(composed.run_dir).name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(composed, resolve=True))
+    command = [sys.executable, "-m", "lightning_cost.cli", "job", str(path.absolute())]
+    code = subprocess.run(command, check=False).returncode
+    if code < 0 or code == INTERRUPTED:
+        raise SystemExit(INTERRUPTED)
+    return code
+
+
+def _fit_in_sweep(composed: DictConfig) -> int:
+    number = os.environ.get(TRIAL_VARIABLE)
+    if number is None:
+        return _fit(composed)
+    from lightning_cost.sweep.job import run_trial  # needs an extra that other runs do without
+
+    sweep_dir, run_dir = Path(composed.shared_search.folder), Path(composed.run_dir)
+    run_trial(sweep_dir, int(number), run_dir, lambda observers: _fit(composed, observers))
+    return KEPT
+
+
+def _fit(composed: DictConfig, observers: Sequence[Callback] = ()) -> int:
+    config = to_run_config(composed)
+    network, data = build(config)
+    resolved = OmegaConf.to_yaml(composed, resolve=True)
+    return KEPT if fit(config, network, data, resolved, observers=observers) else BROKEN
+
+
+def to_run_config(composed: DictConfig) -> RunConfig:
+    """A composed configuration as the object that the library works with.
+
+    Raises:
+        ValueError: If a value is refused by one of the settings.
+    """
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def build(config: RunConfig) -> tuple[nn.Module, Any]:
+    """The network, freshly made from the run's seed, and the LightningDataModule of ``config``.
+
+    Raises:
+        ValueError: If the network leaves a size open that the data does not know.
+        HydraException: If a ``_target_`` cannot be found or called.
+    """
+    data = build_data(config)
+    return build_network(config, data), data
+
+
+def build_data(config: RunConfig) -> Any:
+    """The LightningDataModule of ``config``.
+
+    Raises:
+        HydraException: If its ``_target_`` cannot be found or called.
+    """
+    return hydra.utils.instantiate(config.data)
+
+
+def build_network(config: RunConfig, data: Any) -> nn.Module:
+    """The network of ``config`` for ``data``, freshly made from the run's seed.
+
+    Raises:
+        ValueError: If it leaves a size open that the data does not know.
+        HydraException: If its ``_target_`` cannot be found or called.
+    """
+    model = _filled(config.model, data)
+    torch.manual_seed(config.seed)
+    network: nn.Module = hydra.utils.instantiate(model)
+    return network
+
+
+def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
+    """The configuration that a run was started with, changed by the overrides of its resumption."""
+    saved = Path(run_dir) / CONFIG_NAME
+    if not saved.exists():
+        raise ValueError(
+            f"resume must be the directory of an interrupted run, got {run_dir!r} without "
+            f"{CONFIG_NAME}; give the directory that the run printed"
+        )
+    groups = [word for word in overrides if "." not in word.partition("=")[0]]
+    groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
+    if groups:
+        raise ValueError(
+            "resume goes on with the configuration of the interrupted run, of which single "
+            f"settings can be changed, got the whole of {', '.join(groups)}; leave it out, or "
+            "name the setting, as in trainer.progress_bar=false"
+        )
+    schema = OmegaConf.structured(RunConfig)
+    try:
+        merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
+    except OmegaConfBaseException as error:
+        raise ValueError(
+            f"resume must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
+        ) from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _filled(model: dict[str, Any], data: Any) -> dict[str, Any]:
+    """``model`` with the sizes that only the data knows, where they are left open."""
+    filled = dict(model)
+    for name in ("in_channels", "num_classes"):
+        if name not in model or model[name] is not None:
+            continue
+        filled[name] = getattr(data, name, None)
+        if filled[name] is None:
+            raise ValueError(
+                f"model.{name} must be given where the data does not know it, got "
+                f"{type(data).__name__} without an attribute {name!r}; set model.{name}="
+            )
+    return filled
