@@ -6,9 +6,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from lightning_cost.cli import build, build_data, build_network, register_schemas, to_run_config
+from lightning_cost.cli import register_schemas
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.hardware.device import Hardware
+from lightning_cost.job import build, build_data, build_network, to_run_config
 from lightning_cost.monitor.measure import measure
 from lightning_cost.recipe.plan import PlanConfig, plan_run
 from lightning_cost.sweep.composition import Composition
