@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.mobilenet import mobilenet_v2_small
 from lightning_cost.zoo.resnet import resnet20
 
-WIDTH, BATCH_SIZE = 16, 128
+BATCH_SIZE = 128
 BASE_EPOCHS, BASE_PEAK = 8, 0.1
 BASES = FOLDER / "pruning" / "bases"
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "resnet20": resnet20,
-    "mobilenet_v2_small": mobilenet_v2_small,
+    "resnet20": partial(resnet20, width=16),
+    "mobilenet_v2_small": partial(mobilenet_v2_small, width=8),
 }
+LAID_CHANNELS_LAST = ("mobilenet_v2_small",)
+"""Models that train faster so: depthwise convolutions, 1.3 times at width 8, 2.1 times at 16."""
 FAST_PRECISION = "bf16-mixed" if torch.cpu._is_amx_tile_supported() else "32-true"
 
 
@@ -111,7 +114,9 @@ def base_of(
     """The dense network of a seed: loaded if it was trained before."""
     data = data_of(name, seed)
     pl.seed_everything(seed, verbose=False)
-    network = MODELS[model](width=WIDTH, in_channels=data.in_channels)
+    network = MODELS[model](in_channels=data.in_channels)
+    if model in LAID_CHANNELS_LAST:
+        network = network.to(memory_format=torch.channels_last)
     kind = "" if model == "resnet20" else f"{model}_"
     file = folder / f"base_{kind}{name}_{epochs}_epochs_seed{seed}.pt"
     if file.exists():
