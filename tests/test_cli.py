@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lightning_cost import cli
+from lightning_cost import cli, job
 from lightning_cost.hardware.catalogue import conf_dir, known_hardware
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.pruning.ranking import GlobalRanking
@@ -130,7 +130,7 @@ def test_report_of_a_directory_without_runs(tmp_path, capsys):
 
 def test_a_broken_limit_is_exit_code_3(tmp_path, capsys):
     run_dir = tmp_path / "run"
-    assert fit("training.flops=1", f"run_dir={run_dir}") == cli.BROKEN
+    assert fit("training.flops=1", f"run_dir={run_dir}") == job.BROKEN
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == str(run_dir)
     assert any(line.startswith("limit broken: macs must be <=") for line in printed)
@@ -475,9 +475,9 @@ def test_a_network_and_data_of_ones_own(tmp_path, capsys, monkeypatch):
 def test_the_seed_decides_the_initial_weights():
     cli.register_schemas()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        same = [cli.to_run_config(compose("fit", [*QUICK, "seed=3"])) for _ in range(2)]
-        other = cli.to_run_config(compose("fit", [*QUICK, "seed=4"]))
-    first, again, changed = (cli.build(config)[0].state_dict() for config in (*same, other))
+        same = [job.to_run_config(compose("fit", [*QUICK, "seed=3"])) for _ in range(2)]
+        other = job.to_run_config(compose("fit", [*QUICK, "seed=4"]))
+    first, again, changed = (job.build(config)[0].state_dict() for config in (*same, other))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], changed[name]) for name in first)
 
