@@ -44,10 +44,11 @@ from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
 from lightning_cost.report.files import read_report
 from lightning_cost.report.html import write_report
-from lightning_cost.report.pareto import sweep_table, write_pareto
-from lightning_cost.report.sweep import collect
+from lightning_cost.report.sweep.page import sweep_table, write_sweep
+from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.job_record import record_times, records_since
 from lightning_cost.sweep.launchers import chosen_launcher, launcher_overrides, require_launcher
+from lightning_cost.sweep.reported_study import reported_study
 from lightning_cost.sweep.total import spend_of, total_of
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -98,7 +99,7 @@ def register_schemas() -> None:
     ConfigStore.instance().store(name="profile_schema", node=ProfileConfig)
 
 
-class ParetoReport(HydraCallback):
+class SweepReport(HydraCallback):
     """Before a sweep: the tightest budget of its runs. After it: a table and a page over all."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -124,13 +125,14 @@ class ParetoReport(HydraCallback):
         for name, record in ended.items():
             if record.error is not None and record.pid != os.getpid():
                 print(f"lightning-cost: job {name}: {record.error}", file=sys.stderr)
+        found = collect(sweep_dir)
         try:
-            write_pareto(sweep_dir)
+            study = reported_study(sweep_dir)
+            write_sweep(found, study)
         except ValueError as error:  # no run came to an end: each has said why
             print(f"lightning-cost: {error}", file=sys.stderr)
         else:
-            found = collect(sweep_dir)
-            print(sweep_table(found))
+            print(sweep_table(found, study))
             reports = {row.run: read_report(sweep_dir / row.run) for row in found.rows}
             runs = {run: spend_of(report) for run, report in reports.items()}
             print(total_of(runs, found.searches))
@@ -269,7 +271,7 @@ def _report(words: list[str]) -> int:
         if (directory / "report.json").exists():
             print(write_report(directory))
         else:
-            print(write_pareto(directory))
+            print(write_sweep(collect(directory), reported_study(directory)))
     except (ValueError, OSError) as error:
         print(f"lightning-cost: {error}", file=sys.stderr)
         return BAD_INPUT

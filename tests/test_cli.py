@@ -145,11 +145,11 @@ def test_a_sweep_ends_in_one_table_and_page(tmp_path, capsys):
     assert fit(*words) == cli.KEPT
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(tmp_path)
-    rows = json.loads((tmp_path / "pareto.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "sweep.json").read_text())["runs"]
     assert [row["settings"]["budget.macs"] for row in rows] == ["70%", "40%"]
     for row in rows:
         assert row["run"] in printed
-    assert "</html>" in (tmp_path / "pareto.html").read_text()
+    assert "</html>" in (tmp_path / "report.html").read_text()
     # one search, for the tightest budget, serves both
     assert len(list(tmp_path.glob("search-*.jsonl"))) == 1
     assert json.loads((tmp_path / "tightest_budget.json").read_text()) == {"macs": "40%"}

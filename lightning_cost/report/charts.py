@@ -8,10 +8,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from lightning_cost.report.markup import Markup, element, join
 
 WIDE, NARROW = 860, 348
+
+Shape: TypeAlias = Literal["circle", "square", "triangle", "cross"]
+_OUTLINES: dict[Shape, str] = {
+    "square": "M{0:g},{1:g} m-4.5,-4.5 h9 v9 h-9 z",
+    "triangle": "M{0:g},{1:g} m0,-5.5 l5.5,10 h-11 z",
+    "cross": "M{0:g},{1:g} m-4,-4 l8,8 m0,-8 l-8,8",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +60,7 @@ class Dot:
     y: float
     style: str
     tip: str
+    shape: Shape = "circle"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,12 +206,29 @@ def scatter_chart(
     return join(drawings)
 
 
+def mark(
+    shape: Shape, style: str, *, at: tuple[float, float] = (0, 0), tip: str | None = None
+) -> Markup:
+    """The shape of one point, about ten units wide.
+
+    Args:
+        shape: Its outline.
+        style: CSS class, which gives the colour.
+        at: Its centre.
+        tip: What it stands for.
+    """
+    title = element("title", tip) if tip is not None else None
+    if shape == "circle":
+        return element("circle", title, cx=at[0], cy=at[1], r=5, class_=style)
+    return element("path", title, d=_OUTLINES[shape].format(*at), class_=style)
+
+
 def _dot(frame: Frame, dot: Dot) -> Markup:
     cx, cy = frame.at_x(dot.x), frame.at_y(dot.y)
-    circle = element("circle", element("title", dot.tip), cx=cx, cy=cy, r=5, class_=dot.style)
+    drawn = mark(dot.shape, dot.style, at=(cx, cy), tip=dot.tip)
     if not dot.label:
-        return circle
-    return join([circle, element("text", dot.label, x=cx + 8, y=cy - 7, class_="dot-label")])
+        return drawn
+    return join([drawn, element("text", dot.label, x=cx + 8, y=cy - 7, class_="dot-label")])
 
 
 def _small_dot(frame: Frame, dot: Dot) -> Markup:

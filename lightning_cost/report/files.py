@@ -1,8 +1,8 @@
-"""Reading and writing ``report.json``; a reader never sees half a file."""
+"""Reading and writing ``report.json`` and its like; a reader never sees half a file."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,35 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
             f"run_dir must be a run directory with a {REPORT_NAME}, got {run_dir}; "
             "the report is written when a fit ends"
         )
+    return read_document(path, SCHEMA_VERSION, violations)
+
+
+def read_document(
+    path: Path, version: int, problems: Callable[[object], Iterable[str]]
+) -> dict[str, Any]:
+    """The checked JSON document at ``path``.
+
+    Args:
+        path: Of a file that is there.
+        version: That its ``schema_version`` must be.
+        problems: Says where a document breaks its schema.
+
+    Raises:
+        ValueError: If it is cut off, of another version, or not what the schema asks for.
+    """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} must be a whole JSON document, got one that is cut off or damaged ({error})"
         ) from error
-    version = report.get("schema_version") if isinstance(report, dict) else None
-    if version != SCHEMA_VERSION:
+    found = document.get("schema_version") if isinstance(document, dict) else None
+    if found != version:
         raise ValueError(
-            f"{path} must have schema_version {SCHEMA_VERSION}, got {version!r}; "
+            f"{path} must have schema_version {version}, got {found!r}; "
             "read it with the version of lightning-cost that wrote it"
         )
-    for problem in violations(report):
+    for problem in problems(document):
         raise ValueError(f"{path}: {problem}; docs/report.md says what a report holds")
-    checked: dict[str, Any] = report
+    checked: dict[str, Any] = document
     return checked

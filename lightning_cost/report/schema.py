@@ -1,4 +1,4 @@
-"""Checks a report against ``schema.json``, without a dependency for it.
+"""Checks a document against its JSON schema, without a dependency for it.
 
 Knows the part of JSON Schema that our schema uses; the tests hold it against ``jsonschema``.
 """
@@ -13,9 +13,9 @@ SCHEMA_VERSION = 5
 
 
 @cache
-def load_schema() -> dict[str, Any]:
-    """The JSON schema of ``report.json``; treat it as read-only."""
-    text = files(__package__).joinpath("schema.json").read_text(encoding="utf-8")
+def load_schema(name: str = "schema.json") -> dict[str, Any]:
+    """The JSON schema of ``report.json``, or another of this folder; treat it as read-only."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 
@@ -26,7 +26,16 @@ def violations(report: object) -> Iterator[str]:
     >>> next(violations([]))
     'report must be of type object, got list []'
     """
-    yield from _check(report, load_schema(), "report")
+    return schema_violations(report, load_schema(), "report")
+
+
+def schema_violations(document: object, schema: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Every place where a document called ``name`` breaks ``schema``.
+
+    >>> next(schema_violations(1, {"type": "string"}, "word"))
+    'word must be of type string, got int 1'
+    """
+    return _check(document, schema, name, schema.get("$defs", {}))
 
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
@@ -44,9 +53,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check(value: Any, rule: Mapping[str, Any], path: str) -> Iterator[str]:
+def _check(
+    value: Any, rule: Mapping[str, Any], path: str, parts: Mapping[str, Any]
+) -> Iterator[str]:
     if "$ref" in rule:
-        rule = load_schema()["$defs"][rule["$ref"].rpartition("/")[2]]
+        rule = parts[rule["$ref"].rpartition("/")[2]]
     if "const" in rule and (value != rule["const"] or isinstance(value, bool)):
         yield f"{path} must be {rule['const']}, got {value!r}"
     if "enum" in rule and value not in rule["enum"]:
@@ -58,18 +69,20 @@ def _check(value: Any, rule: Mapping[str, Any], path: str) -> Iterator[str]:
             yield f"{path} must be of type {' or '.join(types)}, got {got}"
             return
     if isinstance(value, Mapping):
-        yield from _check_object(value, rule, path)
+        yield from _check_object(value, rule, path, parts)
     elif isinstance(value, list):
         if not rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value)):
             yield f"{path} must have {rule['minItems']} items, got {len(value)}"
         if "items" in rule:
             for index, item in enumerate(value):
-                yield from _check(item, rule["items"], f"{path}[{index}]")
+                yield from _check(item, rule["items"], f"{path}[{index}]", parts)
     elif _is_number(value) and value < rule.get("minimum", value):
         yield f"{path} must be >= {rule['minimum']}, got {value}"
 
 
-def _check_object(value: Mapping[str, Any], rule: Mapping[str, Any], path: str) -> Iterator[str]:
+def _check_object(
+    value: Mapping[str, Any], rule: Mapping[str, Any], path: str, parts: Mapping[str, Any]
+) -> Iterator[str]:
     for name in rule.get("required", ()):
         if name not in value:
             yield f"{path} must have {name!r}, got only {', '.join(map(str, value)) or 'nothing'}"
@@ -77,8 +90,8 @@ def _check_object(value: Mapping[str, Any], rule: Mapping[str, Any], path: str) 
     others = rule.get("additionalProperties", True)
     for name, item in value.items():
         if name in properties:
-            yield from _check(item, properties[name], f"{path}.{name}")
+            yield from _check(item, properties[name], f"{path}.{name}", parts)
         elif others is False:
             yield f"{path} must have only the documented fields, got {name!r}"
         elif others is not True:
-            yield from _check(item, others, f"{path}.{name}")
+            yield from _check(item, others, f"{path}.{name}", parts)

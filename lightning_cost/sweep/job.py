@@ -1,9 +1,7 @@
 """A trial as the process that trains it sees it: where it belongs, and what became of it."""
 
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +11,14 @@ from optuna.trial import Trial
 from pytorch_lightning.callbacks import Callback
 
 from lightning_cost.recipe.run_dir import is_first_rank
-from lightning_cost.report.files import read_report, write_text
+from lightning_cost.report.files import read_report
 from lightning_cost.sweep.callback import TrialReporting
+from lightning_cost.sweep.link import StudyLink
 from lightning_cost.sweep.objectives import Objective, objectives_of
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.ownership import job_lock
 from lightning_cost.sweep.storage import open_storage
 from lightning_cost.sweep.strategies import pruner_of
-
-_LINK_NAME = "study.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudyLink:
-    """What a job must know to find its study.
-
-    Args:
-        url: Of the storage.
-        study: Name in it.
-        objectives: Names and directions.
-        pruner: Its name.
-    """
-
-    url: str
-    study: str
-    objectives: Mapping[str, str]
-    pruner: str
-
-    def save(self, sweep_dir: Path) -> None:
-        """Write it where the jobs of the sweep find it."""
-        write_text(sweep_dir / _LINK_NAME, json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, sweep_dir: Path) -> "StudyLink":
-        """What :meth:`save` wrote.
-
-        Raises:
-            ValueError: If it is damaged.
-            OSError: If it is not there.
-        """
-        return cls(**json.loads((sweep_dir / _LINK_NAME).read_text()))
 
 
 def run_trial(

@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -16,8 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
 
+Found = TypeVar("Found")
+
 STUDY_NAME = "study.db"
 JOURNAL = "journal:"
+_SQLITE = "sqlite:///"
 SIGNATURE = "signature"
 _TIMEOUT_S = 60
 # what may change from one start of a sweep to the next
@@ -31,10 +34,25 @@ def url_of(storage: str | None, sweep_dir: Path) -> str:
     ('journal:/data/journal.log', 'sqlite:////runs/study.db')
     """
     if storage is None:
-        return f"sqlite:///{(sweep_dir / STUDY_NAME).absolute()}"
+        return f"{_SQLITE}{(sweep_dir / STUDY_NAME).absolute()}"
     if storage.startswith(JOURNAL):
         return JOURNAL + str(Path(storage.removeprefix(JOURNAL)).absolute())
     return storage
+
+
+def found_url(url: str, sweep_dir: Path) -> str | None:
+    """Where a storage is now, which may have moved with its sweep; ``None`` where it is not.
+
+    Nothing is made. A database that is reached by a network counts as there.
+    """
+    kind = next((kind for kind in (_SQLITE, JOURNAL) if url.startswith(kind)), None)
+    if kind is None:
+        return url
+    known = Path(url.removeprefix(kind).partition("?")[0])
+    if known.exists():
+        return url
+    moved = sweep_dir / known.name
+    return f"{kind}{moved.absolute()}" if moved.exists() else None
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -148,6 +166,23 @@ def open_study(url: str, space: Space, settings: SweepSettings) -> optuna.Study:
             f"{'; '.join(found)}; choose another hydra.sweep.dir, or hydra.sweeper.study="
         )
     return study
+
+
+def load_study(url: str, name: str, read: Callable[[optuna.Study], Found]) -> Found:
+    """What ``read`` finds in a study that is there.
+
+    Raises:
+        ValueError: If its storage is damaged, or holds no study called ``name``.
+    """
+    storage = open_storage(url)
+    with storage_errors(url):
+        names = optuna.get_all_study_names(storage)
+        if name not in names:
+            raise ValueError(
+                f"storage must hold the study {name!r}, got {url!r} with "
+                f"{', '.join(map(repr, names)) or 'none'}; bring its file back"
+            )
+        return read(optuna.load_study(study_name=name, storage=storage))
 
 
 def _directions(study: optuna.Study, directions: list[Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """A sweep as Hydra asks for it: from overrides and a launcher to a study and its summary."""
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from omegaconf import DictConfig
 
 from lightning_cost.recipe.run_dir import FINAL_NAME, TRIAL_VARIABLE, checkpoint_to_resume
 from lightning_cost.recipe.run_report import METRIC, TEST_METRIC
+from lightning_cost.report.sweep.page import write_sweep
+from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.composition import Composition
 from lightning_cost.sweep.feasibility import (
     STRUCTURAL,
@@ -20,13 +23,14 @@ from lightning_cost.sweep.feasibility import (
     Feasibility,
     Verdict,
 )
-from lightning_cost.sweep.job import StudyLink
+from lightning_cost.sweep.link import StudyLink
 from lightning_cost.sweep.loop import Job, Judge, StudyLoop
 from lightning_cost.sweep.objectives import require_reported
 from lightning_cost.sweep.ownership import study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
 from lightning_cost.sweep.storage import open_study, storage_errors, url_of
+from lightning_cost.sweep.study_record import describe, study_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,8 @@ def sweep(
             url=url, study=settings.study, objectives=objectives, pruner=settings.pruner
         )
         link.save(sweep_dir)
+        with storage_errors(url):
+            describe(study, space, settings)
     feasibility = Feasibility(hydra_side.build_data, hydra_side.build_network, sweep_dir)
 
     def launch(jobs: Sequence[Job]) -> Sequence[BaseException | None]:
@@ -88,9 +94,23 @@ def sweep(
         judge=judge_of(composition, feasibility),
         launch=launch,
     )
-    with storage_errors(url):
-        loop.run()
+    try:
+        with storage_errors(url):
+            loop.run()
+    except BaseException:
+        _report_so_far(study, sweep_dir)
+        raise
     return study
+
+
+def _report_so_far(study: optuna.Study, sweep_dir: Path) -> None:
+    """Write the report of a sweep that ends early, unless nothing is there yet."""
+    try:
+        record = study_record(study, sweep_dir)
+        if record.trials:
+            print(f"report so far: {write_sweep(collect(sweep_dir), record)}", file=sys.stderr)
+    except Exception as error:  # what ended the sweep is what is to be heard
+        print(f"lightning-cost: no report of the sweep: {error}", file=sys.stderr)
 
 
 def judge_of(composition: Composition, feasibility: Feasibility) -> Judge:

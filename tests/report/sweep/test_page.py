@@ -5,8 +5,8 @@ import pytest
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.files import save_report
-from lightning_cost.report.pareto import sweep_table, write_pareto
-from lightning_cost.report.sweep import collect
+from lightning_cost.report.sweep.page import sweep_table, write_sweep
+from lightning_cost.report.sweep.rows import collect
 
 RUNS = [(0.68, 2.1, 0.9215), (0.43, 1.3, 0.9221), (0.29, 0.7, 0.9168), (0.30, 0.9, None)]
 
@@ -23,22 +23,24 @@ def sweep_dir(tmp_path, make_report, make_final, hostile):
 
 
 def test_document_says_which_runs_are_on_the_front(sweep_dir):
-    assert write_pareto(sweep_dir) == sweep_dir / "pareto.html"
-    document = json.loads((sweep_dir / "pareto.json").read_text(encoding="utf-8"))
+    assert write_sweep(collect(sweep_dir)) == sweep_dir / "report.html"
+    document = json.loads((sweep_dir / "sweep.json").read_text(encoding="utf-8"))
     assert document["objectives"] == {"macs": "min", "val_acc": "max"}
-    assert [row["on_front"] for row in document["rows"]] == [False, True, True, False]
-    assert document["rows"][2]["cost"]["latency_ms"]["method"] == "measured"
+    assert [row["on_front"] for row in document["runs"]] == [False, True, True, False]
+    assert document["runs"][2]["cost"]["latency_ms"]["method"] == "measured"
 
 
 def test_page_plots_what_is_known_and_escapes_the_rest(sweep_dir, hostile):
-    page = write_pareto(sweep_dir).read_text(encoding="utf-8")
+    page = write_sweep(collect(sweep_dir)).read_text(encoding="utf-8")
     assert "2 of 4 runs on the front" in page
     assert hostile not in page
     assert "<script" not in page
     pareto, path = page.split(">Runs<")
-    assert pareto.count('<circle cx="') == 6 * 2 * (3 + 1)  # plots, widths; known runs and dense
-    assert pareto.count('class="not-kept"') == 6 * 2 * 2
-    assert path.count('<circle cx="') == 6 * 2 * (4 + 3 + 1)  # and networks before recovery
+    drawn = 6 * 2  # plots, widths
+    assert pareto.count('class="on-front"') == drawn + 1  # and once in the key
+    assert pareto.count('class="dense-dot"') == drawn + 1
+    assert pareto.count('class="not-kept"') == 2 * drawn + 1
+    assert path.count('<circle cx="') == drawn * (4 + 3 + 1)  # and networks before recovery
     assert re.search(r"val_acc against latency.*latency \(measured on openvino\)", page)
 
 
@@ -49,20 +51,20 @@ def test_one_search_for_all_runs_is_said(tmp_path, make_report, make_final, prun
         changed = pruning | {"search": found, "frontier": [] if run else pruning["frontier"]}
         report = make_report(pruning=changed, final=make_final(0.5, 1.0, 0.9 + 0.01 * run))
         save_report(report, tmp_path / str(run))
-    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    page = write_sweep(collect(tmp_path)).read_text(encoding="utf-8")
     sentence = "One search of 8 candidates, in run 0, served all 3 runs."
     assert sentence in page
     assert sweep_table(collect(tmp_path)).splitlines()[-1] == sentence
-    document = json.loads((tmp_path / "pareto.json").read_text(encoding="utf-8"))
+    document = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
     assert document["searches"] == {"0": ["0", "1", "2"]}
     assert document["frontiers"]["0"] == pruning["frontier"]
-    assert all("search" not in row and "frontier" not in row for row in document["rows"])
+    assert all("search" not in row and "frontier" not in row for row in document["runs"])
 
 
 def test_one_run_shares_its_search_with_nobody(tmp_path, report):
     (tmp_path / "0").mkdir()
     save_report(report, tmp_path / "0")
-    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    page = write_sweep(collect(tmp_path)).read_text(encoding="utf-8")
     assert "1 of 1 runs on the front" in page
     assert "before recovery" in page
     assert "One search" not in page
@@ -71,15 +73,15 @@ def test_one_run_shares_its_search_with_nobody(tmp_path, report):
 def test_one_run_without_pruning(tmp_path, make_report):
     (tmp_path / "0").mkdir()
     save_report(make_report(pruning=None), tmp_path / "0")
-    page = write_pareto(tmp_path).read_text(encoding="utf-8")
+    page = write_sweep(collect(tmp_path)).read_text(encoding="utf-8")
     assert "1 of 1 runs on the front" in page
     assert "before recovery" not in page
     assert "One search" not in page
 
 
 def test_writing_twice_gives_the_same_page(sweep_dir):
-    first = write_pareto(sweep_dir).read_bytes()
-    assert write_pareto(sweep_dir).read_bytes() == first
+    first = write_sweep(collect(sweep_dir)).read_bytes()
+    assert write_sweep(collect(sweep_dir)).read_bytes() == first
 
 
 def test_text_table(sweep_dir):

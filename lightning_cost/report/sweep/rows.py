@@ -1,10 +1,11 @@
 """The runs of a sweep as rows, and which of them no other run beats."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from lightning_cost.cost.resource import Resource
 from lightning_cost.report.files import REPORT_NAME, read_report
 from lightning_cost.report.limits import broken_limits
 from lightning_cost.report.quantities import is_better_when_lower
@@ -25,10 +26,11 @@ class SweepRow:
         cost: The final network's cost, with provenance, as in the report.
         dense_cost: The dense network's.
         dense_metric: The dense network's deciding metric.
-        limited: The resources that have a limit.
+        limits: Of the model budget, by resource.
         broken: One sentence per limit that was not kept.
         search: The search for its ranking; ``None`` where there was none.
         frontier: Networks along its ranking, where this run looked at them.
+        spend: What it used, as in the report.
     """
 
     run: str
@@ -39,16 +41,17 @@ class SweepRow:
     cost: Mapping[str, Mapping[str, Any]]
     dense_cost: Mapping[str, Mapping[str, Any]]
     dense_metric: float | None
-    limited: tuple[str, ...]
+    limits: Mapping[str, float]
     broken: tuple[str, ...]
     search: Mapping[str, Any] | None = None
     frontier: tuple[Mapping[str, Any], ...] = ()
+    spend: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, without the search and the frontier."""
-        data = asdict(replace(self, search=None, frontier=()))
-        del data["search"], data["frontier"]
-        return data | {"limited": list(self.limited), "broken": list(self.broken)}
+        """Plain data, without the search, the frontier and the spend."""
+        data = asdict(replace(self, search=None, frontier=(), spend={}))
+        del data["search"], data["frontier"], data["spend"]
+        return data | {"broken": list(self.broken)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,10 +61,25 @@ class Sweep:
     Args:
         rows: The runs that can be compared.
         unreadable: Why each other run cannot be, by its directory.
+        folder: The sweep's directory.
     """
 
     rows: tuple[SweepRow, ...]
     unreadable: Mapping[str, str]
+    folder: Path
+
+    def require_rows(self) -> None:
+        """Refuse a directory without runs.
+
+        Raises:
+            ValueError: If no run has a readable report.
+        """
+        if not self.rows:
+            reasons = "; ".join(self.unreadable.values()) or "no run directory in it"
+            raise ValueError(
+                f"sweep_dir must hold runs with a {REPORT_NAME}, got {self.folder} ({reasons}); "
+                "give the directory that `lightning-cost fit -m` printed"
+            )
 
     @property
     def frontiers(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
@@ -91,11 +109,7 @@ class Sweep:
 
 
 def collect(sweep_dir: str | Path) -> Sweep:
-    """Every run below ``sweep_dir``, in the order of their names.
-
-    Raises:
-        ValueError: If no run below ``sweep_dir`` has a readable report.
-    """
+    """Every run below ``sweep_dir``, in the order of their names."""
     root = Path(sweep_dir)
     reports: dict[str, dict[str, Any]] = {}
     unreadable: dict[str, str] = {}
@@ -105,18 +119,12 @@ def collect(sweep_dir: str | Path) -> Sweep:
             unreadable[name] = report
         else:
             reports[name] = report
-    if not reports:
-        reasons = "; ".join(unreadable.values()) or "no run directory in it"
-        raise ValueError(
-            f"sweep_dir must hold runs with a {REPORT_NAME}, got {sweep_dir} ({reasons}); "
-            "give the directory that `lightning-cost fit -m` printed"
-        )
     configs = {run: dict(report["config"]) for run, report in reports.items()}
     for config in configs.values():
         config.pop("run_dir", None)  # differs by nature
     settings = differences(configs)
     rows = tuple(_row(run, report, settings[run]) for run, report in reports.items())
-    return Sweep(rows=rows, unreadable=unreadable)
+    return Sweep(rows=rows, unreadable=unreadable, folder=root)
 
 
 def pareto_front(
@@ -146,9 +154,14 @@ def pareto_front(
     ]
 
 
+def is_resource(name: str) -> bool:
+    """Whether an objective is a cost, and not a metric."""
+    return name in {resource.value for resource in Resource}
+
+
 def default_objectives(rows: Sequence[SweepRow]) -> dict[str, Direction]:
     """The deciding metric against every resource that some run limits, or against the MACs."""
-    limited = dict.fromkeys(name for row in rows for name in row.limited)
+    limited = dict.fromkeys(name for row in rows for name in row.limits)
     objectives: dict[str, Direction] = dict.fromkeys(limited or ["macs"], "min")
     for metric in dict.fromkeys(row.metric for row in rows if row.metric):
         objectives[metric] = "min" if is_better_when_lower(metric) else "max"
@@ -195,10 +208,11 @@ def _row(run: str, report: Mapping[str, Any], settings: Mapping[str, Any]) -> Sw
         cost=final["cost"],
         dense_cost=dense["cost"],
         dense_metric=dense["metrics"].get(metric) if metric else None,
-        limited=tuple(report["budget"]),
+        limits={name: entry["limit"] for name, entry in report["budget"].items()},
         broken=tuple(broken_limits(report)),
         search=pruning.get("search"),
         frontier=tuple(pruning.get("frontier", ())),
+        spend=report["spend"],
     )
 
 

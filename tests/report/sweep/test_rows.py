@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.files import save_report
-from lightning_cost.report.sweep import collect, default_objectives, differences, pareto_front
+from lightning_cost.report.sweep.rows import collect, default_objectives, differences, pareto_front
 
 ROWS = st.lists(
     st.fixed_dictionaries({"cost": st.integers(0, 6), "acc": st.integers(0, 6)}), max_size=25
@@ -114,4 +114,4 @@ def test_runs_without_pruning_have_no_search(tmp_path, make_report):
 
 def test_a_directory_without_runs(tmp_path):
     with pytest.raises(ValueError, match=r"sweep_dir must hold runs .* \(no run directory in it\)"):
-        collect(tmp_path)
+        collect(tmp_path).require_rows()

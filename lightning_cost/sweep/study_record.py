@@ -1,0 +1,165 @@
+"""An Optuna study as the plain record that a sweep's report is made of."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from lightning_cost.report.study.record import Importance, State, Study, TrialRecord
+from lightning_cost.sweep.loop import REASON, VERDICT, VIOLATIONS
+from lightning_cost.sweep.objectives import Direction
+from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.settings import SweepSettings
+from lightning_cost.sweep.space import Space
+from lightning_cost.sweep.storage import SIGNATURE
+
+MIN_TRIALS = 10
+"""Finished trials without which the importance of a parameter is left open."""
+_TOP_RATIO = 0.25
+_DESCRIPTION = "description"
+_STATES: Mapping[TrialState, State] = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+def describe(study: optuna.Study, space: Space, settings: SweepSettings) -> None:
+    """Keep with a study how this start of the sweep carries it out, for its report."""
+    description = {
+        "sampler": settings.sampler,
+        "pruner": settings.pruner,
+        "seed": settings.seed,
+        "space": {key: entry.written for key, entry in space.parameters.items()},
+    }
+    study.set_user_attr(_DESCRIPTION, description)
+
+
+def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
+    """The record of a study whose runs are in ``sweep_dir``."""
+    description = study.user_attrs.get(_DESCRIPTION, {})
+    signature = study.user_attrs.get(SIGNATURE, {})
+    names = list(signature.get("objectives") or study.metric_names or ())
+    directions: list[Direction] = [
+        "maximize" if direction is StudyDirection.MAXIMIZE else "minimize"
+        for direction in study.directions
+    ]
+    names = names or [f"objective {place}" for place in range(len(directions))]
+    frozen = study.get_trials(deepcopy=False)
+    trials = tuple(_trial(trial, names, sweep_dir) for trial in frozen)
+    finished = [
+        trial
+        for trial, record in zip(frozen, trials, strict=True)
+        if record.state == "finished" and all(map(math.isfinite, trial.values))
+    ]
+    return Study(
+        name=study.study_name,
+        objectives={
+            name: "min" if direction == "minimize" else "max"
+            for name, direction in zip(names, directions, strict=True)
+        },
+        sampler=description.get("sampler"),
+        pruner=description.get("pruner"),
+        seed=description.get("seed"),
+        limits=_shared_limits(frozen),
+        space=description.get("space") or dict(signature.get("space", {})),
+        trials=trials,
+        importances={
+            name: importance(finished, place, direction)
+            for place, (name, direction) in enumerate(zip(names, directions, strict=True))
+        },
+    )
+
+
+def importance(finished: Sequence[FrozenTrial], place: int, direction: Direction) -> Importance:
+    """How much each parameter matters for one objective to be among the best quarter.
+
+    Judged by PED-ANOVA (Watanabe et al., 2023), over trials that were trained to their end.
+
+    Args:
+        finished: Each with finite values.
+        place: Of the objective.
+        direction: ``"minimize"`` or ``"maximize"``.
+    """
+    if len(finished) < MIN_TRIALS:
+        reason = f"it takes {MIN_TRIALS} finished trials, and there are {len(finished)}"
+        return Importance(reason=reason)
+    if len({trial.values[place] for trial in finished}) == 1:
+        return Importance(reason="all finished trials have the same value")
+    alone = optuna.create_study(direction=direction)
+    alone.add_trials(
+        [
+            optuna.trial.create_trial(
+                params=trial.params, distributions=trial.distributions, value=trial.values[place]
+            )
+            for trial in finished
+        ]
+    )
+    shares = optuna.importance.get_param_importances(
+        alone, evaluator=PedAnovaImportanceEvaluator(target_quantile=_TOP_RATIO)
+    )
+    return Importance(shares=shares)
+
+
+def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRecord:
+    told = trial.user_attrs
+    state: State = "infeasible" if told.get(VIOLATIONS) else _STATES[trial.state]
+    violations = told.get(VIOLATIONS, {})
+    if state == "finished" and OUTCOME in told:
+        constraints = Outcome.from_dict(told[OUTCOME]).constraints
+        violations = {name: excess for name, excess in constraints.items() if excess > 0}
+    values = dict(zip(names, trial.values or (), strict=False)) if state == "finished" else {}
+    reported = trial.intermediate_values
+    started, ended = trial.datetime_start, trial.datetime_complete
+    run_dir = str(trial.number)
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        settings={key: _plain(value) for key, value in trial.params.items()},
+        values=values,
+        reached=_finite(reported[max(reported)]) if reported else None,
+        predicted=_finite_ones(told.get(VERDICT, {}).get("predicted", {})),
+        violations=_finite_ones(violations),
+        started=_time(started) if started else None,
+        seconds=max(0.0, (ended - started).total_seconds()) if started and ended else None,
+        run_dir=run_dir if (sweep_dir / run_dir).is_dir() else None,
+        reason=told.get(REASON),
+    )
+
+
+def _shared_limits(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """The limits that are the same for all trials that were priced."""
+    priced = [
+        trial.user_attrs[VERDICT]["limits"] for trial in trials if VERDICT in trial.user_attrs
+    ]
+    first = priced[0] if priced else {}
+    return {
+        name: limit
+        for name, limit in first.items()
+        if all(limits.get(name) == limit for limits in priced)
+    }
+
+
+def _time(local: datetime) -> str:
+    return local.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _finite_ones(values: Mapping[str, float]) -> dict[str, float | None]:
+    """``None`` for what is not finite, which JSON has no word for."""
+    return {name: _finite(value) for name, value in values.items()}
