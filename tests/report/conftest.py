@@ -11,6 +11,7 @@ from lightning_cost.cost.measurement import Cost, Measurement, Method, cost_to_d
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.document import RunFacts, Stage, build_report
 from lightning_cost.report.files import save_report
+from lightning_cost.report.study.record import Importance, Study, TrialRecord
 
 CPU = "Example CPU @ 2.40GHz"
 
@@ -262,6 +263,54 @@ def pruning() -> dict[str, Any]:
 @pytest.fixture
 def report() -> dict[str, Any]:
     return build()
+
+
+def study_of(hostile: str = "model.width") -> Study:
+    """A study of six trials, one in each state; the finished one is run ``"0"``."""
+    common: dict[str, Any] = {"predicted": {"latency_ms": 0.7}, "started": "2030-01-02T03:04:05"}
+    trials = (
+        TrialRecord(
+            number=0, state="finished", settings={hostile: 16, "rate": 0.0123456}, run_dir="0",
+            values={"val_acc": 0.9168}, seconds=61.0, **common,
+        ),
+        TrialRecord(
+            number=1, state="infeasible", settings={hostile: 64, "rate": 0.1}, seconds=0.1,
+            predicted={"latency_ms": 3.2}, violations={"latency_ms": 3.0},
+        ),
+        TrialRecord(
+            number=2, state="pruned", settings={hostile: 12, "rate": 0.2}, reached=0.4,
+            seconds=20.0, reason=f"hopeless {hostile}", **common,
+        ),
+        TrialRecord(
+            number=3, state="failed", settings={hostile: 8}, seconds=10.0, reason=hostile, **common
+        ),
+        TrialRecord(number=4, state="running", settings={hostile: 8}, **common),
+        TrialRecord(number=5, state="waiting", settings={hostile: 8}),
+    )  # fmt: skip
+    return Study(
+        name="sweep",
+        objectives={"val_acc": "max"},
+        sampler="tpe",
+        pruner="median",
+        seed=0,
+        limits={"latency_ms": 0.8},
+        space={hostile: "range(4,65,4)", "rate": hostile},
+        trials=trials,
+        importances={"val_acc": Importance(shares={hostile: 0.8, "rate": 0.2})},
+    )
+
+
+@pytest.fixture
+def make_study() -> Callable[..., Study]:
+    return study_of
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path, make_report: Callable[..., dict[str, Any]]) -> Path:
+    """The directory of a sweep with the run of :func:`study_of`."""
+    (tmp_path / "0").mkdir()
+    save_report(make_report(limits={Resource.latency_ms: 0.8}), tmp_path / "0")
+    return tmp_path
 
 
 @pytest.fixture

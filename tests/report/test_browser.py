@@ -9,6 +9,8 @@ from html import escape
 import pytest
 
 from lightning_cost.report.html import render_report
+from lightning_cost.report.sweep.page import write_sweep
+from lightning_cost.report.sweep.rows import collect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -71,6 +73,34 @@ def test_page_fits_its_window(browse, report, width):
     )  # curves, layers, search, frontier
     assert int(scroll) <= width
     assert is_legible == "true"
+
+
+@pytest.mark.parametrize("width", [400, 900, 1400])
+def test_page_of_a_study_fits_its_window(browse, study_dir, make_study, hostile, width):
+    page = write_sweep(collect(study_dir), make_study(hostile * 2)).read_text(encoding="utf-8")
+    dom = browse(framed(page, width), 1500, "--dump-dom")
+    inner, scroll, num_charts, is_legible = measures(dom)
+    assert (int(inner), int(num_charts)) == (width, 6 + 1 + 6)  # runs, history, ranking
+    assert int(scroll) <= width
+    assert is_legible == "true"
+
+
+def test_a_study_can_be_walked_through(browse, study_dir, make_study):
+    """Marks have colours of their own, and links lead to runs that are there."""
+    page = write_sweep(collect(study_dir), make_study("<script>")).read_text(encoding="utf-8")
+    measure = (
+        "const page = this.contentDocument;"
+        "const shown = style => this.contentWindow.getComputedStyle("
+        "page.querySelector('.chart .' + style)).stroke;"
+        "const kinds = ['infeasible', 'pruned', 'on-front'].map(shown);"
+        "document.title = [new Set(kinds).size, page.querySelectorAll('script').length,"
+        " page.querySelector('a').getAttribute('href')].join(' ')"
+    )
+    content = escape(page, quote=True)
+    frame = f'<title></title><iframe onload="{measure}" srcdoc="{content}"></iframe>'
+    num_colours, num_scripts, link = measures(browse(frame, 1500, "--dump-dom"))
+    assert (num_colours, num_scripts) == ("3", "0")
+    assert (study_dir / link).parent.is_dir()
 
 
 def test_policy_of_the_page_stops_scripts(browse, report):

@@ -64,6 +64,11 @@ def test_a_sweep_and_its_continuation(tmp_path, capsys):
         assert report["final"]["metrics"]["val/accuracy"] == trial.value
         assert report["config"]["model"]["width"] == trial.params["model.width"]
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert [trial["number"] for trial in found["study"]["trials"]] == list(range(len(trials)))
+    assert {run["run"] for run in found["runs"]} == {str(trial.number) for trial in finished}
+    assert found["best"][0]["value"] == max(trial.value for trial in finished)
+    assert found["study"]["limits"] == {"latency_ms": 0.05}
 
 
 def test_an_epoch_that_is_hopeless_ends_its_run(tmp_path, monkeypatch):
@@ -79,6 +84,10 @@ def test_an_epoch_that_is_hopeless_ends_its_run(tmp_path, monkeypatch):
     assert trial.state is TrialState.PRUNED
     assert trial.user_attrs["reason"].startswith("val/accuracy 0.")
     assert not (tmp_path / str(trial.number) / "report.json").exists()
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["runs"] == []
+    assert found["left_out"]["trials"] == {"pruned": 1}
+    assert found["study"]["trials"][trial.number]["reached"] < 1
 
 
 def test_a_run_that_fails_is_recorded(tmp_path, capsys):
@@ -107,6 +116,8 @@ def test_bad_input(tmp_path, capsys, words, message):
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert not list(tmp_path.glob("*/config.yaml"))
+    # of a study in which nothing was feasible there is a report all the same
+    assert (tmp_path / "report.html").exists() == ("must hold" in message)
 
 
 def started(folder, *words):
@@ -135,6 +146,8 @@ def test_a_trial_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, stop):
     if stop == signal.SIGINT:
         states = [trial.state for trial in trials_of(tmp_path)]
         assert TrialState.RUNNING not in states
+        found = json.loads((tmp_path / "sweep.json").read_text())
+        assert found["left_out"]["trials"] == {"waiting": 1}
     again = started(tmp_path, *words)
     said = again.communicate(timeout=300)[0].decode()
     assert again.returncode == cli.KEPT, said

@@ -1,10 +1,12 @@
 """What a study was, and in a few words what came of it."""
 
+import math
 from collections import Counter
 
 from lightning_cost.cost.resource import Resource
-from lightning_cost.report.quantities import label, quantity
-from lightning_cost.report.study.record import STATES, Study
+from lightning_cost.report.markup import path_name
+from lightning_cost.report.quantities import figures, label, quantity
+from lightning_cost.report.study.record import STATES, Study, TrialRecord
 
 
 def facts(study: Study) -> list[tuple[str, str]]:
@@ -26,7 +28,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
             )
             or "none that all trials share",
         ),
-        *((name, written) for name, written in study.space.items()),
+        *((path_name(name), written) for name, written in study.space.items()),
         ("sampler", study.sampler or "not recorded"),
         ("pruner", study.pruner or "not recorded"),
         ("seed", "not recorded" if study.seed is None else str(study.seed)),
@@ -38,19 +40,35 @@ def summary(study: Study) -> list[str]:
     counts = Counter(trial.state for trial in study.trials)
     words = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     sentences = [f"{len(study.trials)} trials: {words}."]
-    refused = [
-        (max(excess.values()), trial)
-        for trial in study.of_state("infeasible")
-        if (excess := {n: e for n, e in trial.violations.items() if e is not None})
-    ]
+    refused = study.of_state("infeasible")
     if refused and len(refused) == len(study.trials):
-        _, nearest = min(refused, key=lambda each: each[0])
+        nearest = min(refused, key=_excess)
         costs = ", ".join(
-            f"{label(name)} {quantity(nearest.predicted.get(name), Resource(name).unit)}"
-            f" ({100 * excess:+.3g} %)"
+            f"{quantity(nearest.predicted.get(name), Resource(name).unit)}, {over(name, excess)}"
             for name, excess in nearest.violations.items()
-            if excess is not None
         )
-        settings = ", ".join(f"{name}={value}" for name, value in nearest.settings.items())
-        sentences.append(f"Nothing was feasible; the nearest, {settings}, is predicted {costs}.")
+        settings = ", ".join(
+            f"{name}={figures(value) if isinstance(value, float) else value}"
+            for name, value in nearest.settings.items()
+        )
+        sentences.append(
+            f"Nothing was feasible; the nearest, {settings}, is predicted to take {costs}."
+        )
     return sentences
+
+
+def over(name: str, excess: float | None) -> str:
+    """By how much a cost breaks its limit.
+
+    >>> over("latency_ms", 0.5)
+    'latency 1.50× the limit'
+    """
+    times = "not finite, over" if excess is None else f"{figures(1 + excess)}×"
+    return f"{label(name)} {times} the limit"
+
+
+def _excess(trial: TrialRecord) -> float:
+    return max(
+        (math.inf if excess is None else excess for excess in trial.violations.values()),
+        default=math.inf,
+    )

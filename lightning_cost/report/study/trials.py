@@ -5,14 +5,9 @@ from typing import Any
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.markup import Markup, element, join, path_name, section, table
-from lightning_cost.report.quantities import (
-    UNKNOWN,
-    duration,
-    figures,
-    label,
-    quantity,
-)
+from lightning_cost.report.quantities import duration, figures, label, metric_value, quantity
 from lightning_cost.report.sections import how, marked, metric_cell
+from lightning_cost.report.study.facts import over
 from lightning_cost.report.study.record import Study, TrialRecord
 from lightning_cost.report.sweep.links import run_link
 from lightning_cost.report.sweep.rows import SweepRow, is_resource
@@ -39,23 +34,29 @@ def trials(study: Study, rows: Mapping[str, SweepRow], front: Collection[str]) -
     )
     metrics = [name for name in study.objectives if not is_resource(name)]
     header = ["trial", "settings", *map(label, resources), *metrics, "time", "outcome"]
-    lines = [
-        [
+    tried: list[list[str]] = []
+    refused: list[list[str]] = []
+    for trial in study.trials:
+        line = [
             run_link(trial.run_dir)
             if trial.run_dir is not None and trial.run_dir in rows
             else str(trial.number),
             _settings(trial.settings),
             *(_cost(trial, rows.get(str(trial.run_dir)), name) for name in resources),
-            *(metric_cell(name, trial.values.get(name)) for name in metrics),
-            UNKNOWN if trial.seconds is None else duration(trial.seconds),
-            _outcome(trial, is_on_front=trial.run_dir in front),
+            *(_value(trial, name, is_only=len(study.objectives) == 1) for name in metrics),
+            "" if trial.seconds is None else duration(trial.seconds),
+            _outcome(trial, rows, front),
         ]
-        for trial in study.trials
-    ]
+        (refused if trial.state == "infeasible" else tried).append(line)
     hint = (
         "Costs of finished trials as delivered, those of the others as predicted before training."
     )
-    return section("Trials", table(header, lines, "runs"), hint=hint)
+    parts = [table(header, tried, "runs")] if tried else []
+    if refused:
+        summary = element("summary", f"{len(refused)} infeasible, never trained")
+        is_open = None if tried else "open"
+        parts.append(element("details", summary, table(header, refused, "runs"), open=is_open))
+    return section("Trials", *parts, hint=hint)
 
 
 def _settings(settings: Mapping[str, Any]) -> Markup:
@@ -77,14 +78,22 @@ def _cost(trial: TrialRecord, row: SweepRow | None, name: str) -> Markup:
     return join([figure, " ", how("estimated", "predicted")])
 
 
-def _outcome(trial: TrialRecord, *, is_on_front: bool) -> Markup:
+def _value(trial: TrialRecord, metric: str, *, is_only: bool) -> Markup:
+    """What was reached; nothing where nothing was trained."""
+    if metric in trial.values:
+        return metric_cell(metric, trial.values[metric])
+    if is_only and trial.reached is not None:
+        return join([metric_value(metric, trial.reached), " ", how("measured", "when stopped")])
+    return Markup("")
+
+
+def _outcome(trial: TrialRecord, rows: Mapping[str, SweepRow], front: Collection[str]) -> Markup:
     words: list[str] = [trial.state]
-    if trial.state == "finished":
-        words.append("on the front" if is_on_front else "beaten")
-    words += [
-        f"{label(name)} {'too high' if excess is None else f'{100 * excess:+.3g} %'}"
-        for name, excess in trial.violations.items()
-    ]
+    if trial.run_dir in front:
+        words.append("on the front")
+    elif trial.state == "finished":
+        words.append("beaten" if trial.run_dir in rows else "its report is not here")
+    words += [over(name, excess) for name, excess in trial.violations.items()]
     if trial.reason is not None:
         words.append(trial.reason)
-    return element("span", "; ".join(words), class_=f"state-{trial.state}")
+    return join(["; ".join(words)])

@@ -19,6 +19,7 @@ _KINDS: Mapping[str, tuple[Shape, str]] = {
     "dense-dot": ("circle", "dense network"),
 }
 _MAX_LIMITS = 4
+_MAX_NAMED = 8
 
 
 def quality_plot(
@@ -52,18 +53,25 @@ def quality_plot(
         {"x": cost["value"], "y": value} for _, cost, value in known
     ]
     best = set(pareto_front(pairs, {"x": "min", "y": direction}))
-    dots = [
-        *dense_dots(rows, name, metric),
-        *(_run_dot(*each, metric, on_front=at in best) for at, each in enumerate(known)),
+    runs = [
+        _run_dot(
+            *each, metric, on_front=at in best, is_named=at in best or len(known) <= _MAX_NAMED
+        )
+        for at, each in enumerate(known)
     ]
+    drawn = {(dot.x, dot.y) for dot in runs}
+    dense = [dot for dot in dense_dots(rows, name, metric) if (dot.x, dot.y) not in drawn]
+    # the front on top of what it hides
+    dots = [*dense, *sorted(runs, key=lambda dot: dot.style == "on-front")]
     limits = sorted({row.limits[name] for row in rows if name in row.limits})
     limits = limits if len(limits) <= _MAX_LIMITS else []
     corners = sorted(
         (cost["value"], value) for at, (_, cost, value) in enumerate(known) if at in best
     )
+    room = 1.06 if study is None else 1.6  # for those that are a little too dear
     x = Axis(
         low=0,
-        high=1.06 * max([*(dot.x for dot in dots), *(1.15 * limit for limit in limits)]),
+        high=max([*(1.06 * dot.x for dot in dots), *(room * limit for limit in limits)]),
         write=lambda value: quantity(value, unit),
         title=f"{label(name)} ({', '.join(sorted({origin(cost) for _, cost, _ in known}))})",
     )
@@ -81,9 +89,15 @@ def quality_plot(
               style="bound", is_dashed=True)
         for limit in limits
     ]  # fmt: skip
-    drawn = [*_untrained(study, name, metric, x, y), *dots]
-    heading = element("h3", f"{metric} against {label(name)}")
-    return element("div", heading, scatter_chart(drawn, front=corners, lines=bounds, x=x, y=y))
+    untrained = _untrained(study, name, metric, x, y)
+    num_beyond = sum(dot.style == "infeasible" and dot.x >= x.high for dot in untrained)
+    note = f"{num_beyond} of the infeasible trials cost more than is drawn." if num_beyond else None
+    return element(
+        "div",
+        element("h3", f"{metric} against {label(name)}"),
+        scatter_chart([*untrained, *dots], front=corners, lines=bounds, x=x, y=y),
+        element("p", note, class_="hint") if note else None,
+    )
 
 
 def kinds_of(plots: Iterable[str]) -> list[str]:
@@ -129,11 +143,17 @@ def dense_dots(rows: Sequence[SweepRow], name: str, metric: str) -> list[Dot]:
 
 
 def _run_dot(
-    row: SweepRow, cost: Mapping[str, Any], value: float, metric: str, *, on_front: bool
+    row: SweepRow,
+    cost: Mapping[str, Any],
+    value: float,
+    metric: str,
+    *,
+    on_front: bool,
+    is_named: bool,
 ) -> Dot:
     style = "not-kept" if row.broken else "on-front" if on_front else "off-front"
     return Dot(
-        label=row.run.rpartition("/")[2],
+        label=row.run.rpartition("/")[2] if is_named else "",
         x=cost["value"],
         y=value,
         style=style,

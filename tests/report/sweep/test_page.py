@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -92,3 +93,45 @@ def test_text_table(sweep_dir):
     assert "NOT KEPT" in lines[2]
     assert "not known" in lines[4]
     assert lines[5].startswith("2 is left out: ")
+
+
+def test_a_study_has_all_of_its_parts(study_dir, make_study):
+    page = write_sweep(collect(study_dir), make_study()).read_text(encoding="utf-8")
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Quality against cost",
+        "Best run per budget",
+        "Best value over trials",
+        "What mattered",
+        "Spent on the sweep",
+        "Trials",
+        "Along the ranking",
+    ]
+    assert "6 trials: 1 finished, 1 infeasible, 1 pruned, 1 failed, 1 running, 1 waiting." in page
+
+
+def test_names_of_a_study_are_shown_as_text(study_dir, make_study, hostile):
+    for name in (hostile, "<script>"):
+        page = write_sweep(collect(study_dir), make_study(name)).read_text(encoding="utf-8")
+        assert "<script" not in page
+        assert "<img" not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_a_study_in_which_nothing_was_trained(tmp_path, make_study):
+    study = make_study()
+    refused = replace(study, trials=tuple(study.of_state("infeasible")))
+    page = write_sweep(collect(tmp_path), refused).read_text(encoding="utf-8")
+    assert "No run came to its end" in page
+    assert "Nothing was feasible; the nearest, model.width=64" in page
+    assert "No metric and resource are known together." in page
+    assert "<details open" in page
+
+
+def test_the_links_lead_to_the_pages_of_the_runs(tmp_path, report):
+    run = tmp_path / "budget.macs=70%,a b#1"
+    run.mkdir()
+    save_report(report, run)
+    page = write_sweep(collect(tmp_path)).read_text(encoding="utf-8")
+    links = set(re.findall('href="(.*?)"', page))
+    assert links == {"./budget.macs%3D70%25%2Ca%20b%231/report.html"}
