@@ -42,7 +42,6 @@ from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
-from lightning_cost.report.files import read_report
 from lightning_cost.report.html import write_report
 from lightning_cost.report.sweep.page import sweep_table, write_sweep
 from lightning_cost.report.sweep.rows import collect
@@ -128,14 +127,15 @@ class SweepReport(HydraCallback):
         found = collect(sweep_dir)
         try:
             study = reported_study(sweep_dir)
-            write_sweep(found, study)
+            path = write_sweep(found, study)
         except ValueError as error:  # no run came to an end: each has said why
             print(f"lightning-cost: {error}", file=sys.stderr)
         else:
-            print(sweep_table(found, study))
-            reports = {row.run: read_report(sweep_dir / row.run) for row in found.rows}
-            runs = {run: spend_of(report) for run, report in reports.items()}
-            print(total_of(runs, found.searches))
+            if found.rows:
+                print(sweep_table(found, study))
+                runs = {row.run: spend_of(row.spend) for row in found.rows}
+                print(total_of(runs, found.searches))
+            print(f"report: {path}")
             print(sweep_dir)
         sys.exit(max((record.exit_code for record in ended.values()), default=KEPT))
 

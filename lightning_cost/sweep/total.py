@@ -80,9 +80,9 @@ def total_of(
     )
 
 
-def spend_of(report: Mapping[str, Any]) -> RunSpend:
-    """What a run used, by its report."""
-    amounts = {name: entry["value"] or 0.0 for name, entry in report["spend"].items()}
+def spend_of(spend: Mapping[str, Mapping[str, Any]]) -> RunSpend:
+    """What a run used, by the entries of its report."""
+    amounts = {name: entry["value"] or 0.0 for name, entry in spend.items()}
     return RunSpend(
         train_flops=amounts["train_flops"] + amounts.get("eval_flops", 0.0),
         search_flops=amounts["search_flops"],

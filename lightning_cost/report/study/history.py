@@ -1,9 +1,11 @@
 """The best value of a study so far, trial by trial."""
 
+from lightning_cost.cost.resource import Resource
 from lightning_cost.report.charts import Axis, Curve, Dot, curve_chart
 from lightning_cost.report.markup import Markup, element, section
-from lightning_cost.report.quantities import is_share, metric_value
+from lightning_cost.report.quantities import is_share, label, quantity
 from lightning_cost.report.study.record import Study
+from lightning_cost.report.sweep.rows import is_resource
 
 _HINT = "Line: the best so far among trials that kept every limit. Dots: finished trials."
 
@@ -39,13 +41,21 @@ def _chart(study: Study, objective: str) -> Markup | None:
     points = best_so_far(study, objective)
     if not points:
         return None
+    values = [t.values[objective] for t in study.of_state("finished") if objective in t.values]
+    shares = all(is_share(objective, value) for value in values)
+
+    def write(value: float) -> str:
+        if is_resource(objective):
+            return quantity(value, Resource(objective).unit)
+        return f"{100 * value:.4g} %" if shares else f"{value:.3g}"
+
     dots = [
         Dot(
             label="",
             x=trial.number,
             y=trial.values[objective],
             style="not-kept" if trial.violations else "judged",
-            tip=f"trial {trial.number}: {metric_value(objective, trial.values[objective])}",
+            tip=f"trial {trial.number}: {write(trial.values[objective])}",
         )
         for trial in study.of_state("finished")
         if objective in trial.values
@@ -54,9 +64,7 @@ def _chart(study: Study, objective: str) -> Markup | None:
     stairs = [points[0]]
     for number, best in [*points[1:], (last, points[-1][1])]:
         stairs += [(number, stairs[-1][1]), (number, best)]
-    values = [dot.y for dot in dots]
     pad = 0.1 * ((max(values) - min(values)) or abs(max(values)) or 1.0)
-    shares = all(is_share(objective, value) for value in values)
     chart = curve_chart(
         [Curve(name="best so far", points=stairs, style="c0")],
         bands=[],
@@ -70,10 +78,10 @@ def _chart(study: Study, objective: str) -> Markup | None:
         y=Axis(
             low=min(values) - pad,
             high=max(values) + pad,
-            write=lambda value: f"{100 * value:.3g} %" if shares else f"{value:.3g}",
-            title=objective,
+            write=write,
+            title=label(objective),
         ),
         height=240,
         dots=dots,
     )
-    return element("div", element("h3", objective), chart)
+    return element("div", element("h3", label(objective)), chart)

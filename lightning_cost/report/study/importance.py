@@ -1,7 +1,7 @@
 """Which parameters a study's objectives depend on."""
 
 from lightning_cost.report.markup import Markup, element, join, path_name, section, table
-from lightning_cost.report.quantities import percent
+from lightning_cost.report.quantities import label, percent
 from lightning_cost.report.study.record import Study
 
 _HINT = (
@@ -14,7 +14,7 @@ def importance(study: Study) -> Markup | None:
     """One table of bars for each objective, or why there is none."""
     parts: list[Markup] = []
     for objective, found in study.importances.items():
-        parts.append(element("h3", f"for {objective}"))
+        parts.append(element("h3", f"for {label(objective)}"))
         if found.reason is not None:
             parts.append(element("p", f"Not known: {found.reason}.", class_="empty"))
             continue

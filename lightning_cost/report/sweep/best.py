@@ -45,8 +45,8 @@ def best_runs(
 ) -> list[Best]:
     """The best run by each metric of ``objectives`` and within each budget, widest first.
 
-    After the budgets that were asked for come tighter ones of a single resource, down to the
-    cheapest run: one for each run that is the best there.
+    After the budgets that were asked for come tighter ones of a single resource alone, down to
+    the cheapest run: one for each further run that is the best there.
 
     Args:
         rows: The runs.
@@ -87,7 +87,7 @@ def best(runs: Iterable[Best], rows: Sequence[SweepRow], resources: Sequence[str
         row = row_of.get(each.run) if each.run is not None else None
         lines.append(
             [
-                f"{budget}{'' if each.is_asked else ', had it been asked for'}",
+                f"{budget}{'' if each.is_asked else ', had it been the limit'}",
                 "no run keeps it" if row is None else run_link(row.run),
                 *([each.metric] if len(metrics) > 1 else []),
                 metric_cell(each.metric, each.value),
@@ -131,7 +131,7 @@ def _tighter(
     wider: Sequence[Best],
 ) -> list[Best]:
     """The runs that are the best within less of one resource than the budgets of ``wider``."""
-    wider = [each for each in wider if list(each.limits) == [name]]
+    wider = [each for each in wider if name in each.limits]
     widest = max((each.limits[name] for each in wider), default=math.inf)
     known = {each.run for each in wider}
     front = pareto_front([row.values for row in rows], {name: "min", metric: direction})

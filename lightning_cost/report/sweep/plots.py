@@ -7,6 +7,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.report.charts import Axis, Curve, Dot, Shape, mark, scatter_chart
 from lightning_cost.report.markup import Markup, element
 from lightning_cost.report.quantities import is_share, label, metric_value, origin, quantity
+from lightning_cost.report.study.facts import over
 from lightning_cost.report.study.record import Study, TrialRecord
 from lightning_cost.report.sweep.rows import Direction, SweepRow, pareto_front
 
@@ -186,5 +187,6 @@ def _untrained(study: Study | None, name: str, metric: str, x: Axis, y: Axis) ->
 
 
 def _words(trial: TrialRecord, cost: str, metric: str, reached: float | None) -> str:
-    text = f"trial {trial.number}, {trial.state}: {cost} predicted"
+    broken = [over(name, excess) for name, excess in trial.violations.items()]
+    text = ", ".join([f"trial {trial.number}, {trial.state}: {cost} predicted", *broken])
     return text if reached is None else f"{text}, {metric_value(metric, reached)} when stopped"

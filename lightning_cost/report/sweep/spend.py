@@ -14,25 +14,23 @@ _SURENESS = ("exact", "measured", "estimated")
 _UNREPORTED = ("pruned", "failed", "running", "waiting")
 
 Amounts = dict[str, dict[str, Any]]
-"""Entries ``{value, unit, method, num_runs}``: a sum over the runs that know their amount."""
+"""Entries ``{value, unit, method, num_runs}``: a sum over the runs that know their amount, or
+``None`` where none does."""
 
 
 def total_spend(rows: Sequence[SweepRow]) -> Amounts:
-    """Sums over the runs, each as sure as the least sure of its parts; what no run knows is out."""
+    """Sums over the runs, each as sure as the least sure of its parts."""
     totals: Amounts = {}
     for name in dict.fromkeys(name for row in rows for name in row.spend):
-        known = [
-            row.spend[name]
-            for row in rows
-            if name in row.spend and row.spend[name]["value"] is not None
-        ]
-        if known:
-            totals[name] = {
-                "value": sum(entry["value"] for entry in known),
-                "unit": known[0]["unit"],
-                "method": max((entry["method"] for entry in known), key=_SURENESS.index),
-                "num_runs": len(known),
-            }
+        entries = [row.spend[name] for row in rows if name in row.spend]
+        known = [entry for entry in entries if entry["value"] is not None]
+        methods = [entry["method"] for entry in known]
+        totals[name] = {
+            "value": sum(entry["value"] for entry in known) if known else None,
+            "unit": entries[0]["unit"],
+            "method": max(methods, key=_SURENESS.index, default=None),
+            "num_runs": len(known),
+        }
     return totals
 
 
@@ -52,6 +50,7 @@ def saved_spend(totals: Mapping[str, Mapping[str, Any]], num_infeasible: int) ->
             "method": "estimated",
         }
         for name, entry in totals.items()
+        if entry["value"] is not None
     }
 
 
@@ -77,7 +76,7 @@ def spend(document: Mapping[str, Any]) -> Markup | None:
         [
             label(name),
             marked(entry),
-            *([marked(saved[name])] if saved else []),
+            *([marked(saved.get(name))] if saved else []),
             f"{entry['num_runs']} of {num_runs}",
         ]
         for name, entry in totals.items()

@@ -20,7 +20,7 @@ def test_states_are_told_apart_by_shape_and_colour(plot):
         ("path", "infeasible"),
         ("path", "pruned"),
     ]
-    assert "trial 1, infeasible: 3.20 ms predicted" in wide
+    assert "trial 1, infeasible: 3.20 ms predicted, latency 4.00× the limit" in wide
     assert "trial 2, pruned: 0.700 ms predicted, 40.00 % when stopped" in wide
     assert kinds_of([plot]) == ["on-front", "infeasible", "pruned", "dense-dot"]
 
