@@ -68,7 +68,9 @@ launchers: $(VENV)-launchers/.installed
 $(VENV)-launchers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-launchers
 	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) $(TORCH)
-	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev,joblib,ray,slurm]'
+	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev,joblib,slurm]' ray
+	@# by itself: it asks for a cloudpickle older than the pinned joblib's, and works with the newer one
+	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt --no-deps hydra-ray-launcher
 	touch $@
 
 lint: $(VENV)/.dev-installed

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import optuna
 import pytest
@@ -123,7 +124,11 @@ def test_bad_input(tmp_path, capsys, words, message):
 def started(folder, *words):
     code = "import sys; from lightning_cost.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *words_of(folder, *words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # where the tests run in the background, a shell has told them to ignore ctrl-C
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heeding
+    )
 
 
 def until(condition, seconds=120):
