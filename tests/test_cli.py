@@ -138,6 +138,11 @@ def test_a_broken_limit_is_exit_code_3(tmp_path, capsys):
     jsonschema.validate(report, load_schema())
     assert not report["budget"]["macs"]["kept"]
     assert report["stop_reason"].startswith("training budget spent: flops")
+    # it ended before its structure changed: one network, one file
+    assert report["artifacts"]["dense_onnx"] == report["artifacts"]["onnx"]
+    assert not (run_dir / "dense.onnx").exists()
+    assert report["dense"]["metrics"] == report["final"]["metrics"]
+    assert report["dense"]["cost"] == report["final"]["cost"]
 
 
 def test_a_sweep_ends_in_one_table_and_page(tmp_path, capsys):

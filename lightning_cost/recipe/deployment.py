@@ -107,9 +107,7 @@ def deliver(
     example = images[:1]
     deployed = deployed_copy(network, example)
     write_onnx(deployed, example, path)
-    counted = [resource for resource in Resource if resource.is_counted]
-    cost = measure(network, example, resources=counted)
-    cost |= hardware.price(deployed, example, latency=latency)
+    cost = cost_of(network, example, hardware=hardware, latency=latency)
     runtime = _file_runtime(cost[Resource.latency_ms].runtime)
     with open_file(
         path, runtime=runtime, num_threads=hardware.num_threads, precision=hardware.precision
@@ -123,6 +121,15 @@ def deliver(
         )
         metrics = {name: accuracy_of(session, batches) for name, batches in evaluation.items()}
     return Delivery(cost=cost, runtime=runtime, parity=parity, metrics=metrics)
+
+
+def cost_of(
+    network: nn.Module, example: Example, *, hardware: Hardware, latency: Measurement | None
+) -> Cost:
+    """What ``network`` costs once deployed: what is counted, and what ``hardware`` prices."""
+    counted = [resource for resource in Resource if resource.is_counted]
+    cost = measure(network, example, resources=counted)
+    return cost | hardware.price(deployed_copy(network, example), example, latency=latency)
 
 
 def _images_of(batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

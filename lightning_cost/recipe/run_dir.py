@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 CONFIG_NAME = "config.yaml"
 DENSE_NAME = "dense.pt"
+DENSE_ONNX_NAME = "dense.onnx"
 FINAL_NAME = "final.ckpt"
 ONNX_NAME = "model.onnx"
 RANKING_NAME = "ranking.json"

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import batches_of, facts_of
 from lightning_cost.recipe.deployment import (
     as_delivered,
+    cost_of,
     deliver,
     fastest,
     latencies_of,
@@ -36,10 +37,7 @@ from lightning_cost.recipe.deployment import (
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.pruned import pruning_record
 from lightning_cost.recipe.quantized import PACKED_NAME, quantization_record
-from lightning_cost.recipe.run_dir import (
-    FINAL_NAME,
-    ONNX_NAME,
-)
+from lightning_cost.recipe.run_dir import DENSE_ONNX_NAME, FINAL_NAME, ONNX_NAME
 from lightning_cost.report.document import RunFacts, Stage, build_report
 from lightning_cost.report.spend import spend_entries
 from lightning_cost.runtime.latency import Latencies
@@ -94,14 +92,6 @@ def report_of(
     if latency is not None and config.budget.needs_hardware:
         base = _settled(config, latencies, {"dense": dense, "final": network}, example, base)
         latency = as_delivered(latencies["final"], config.hardware)
-    before = deliver(
-        dense,
-        run_dir / "dense.onnx",
-        hardware=config.hardware,
-        latency=fastest(latencies["dense"]),
-        evaluation=evaluation,
-        is_quantized=False,
-    )
     after = deliver(
         network,
         run_dir / ONNX_NAME,
@@ -110,6 +100,20 @@ def report_of(
         evaluation=evaluation,
         is_quantized=is_quantized,
     )
+    dense_name, dense_latency = DENSE_ONNX_NAME, fastest(latencies["dense"])
+    if lineage_of(network):
+        before = deliver(
+            dense,
+            run_dir / dense_name,
+            hardware=config.hardware,
+            latency=dense_latency,
+            evaluation=evaluation,
+            is_quantized=False,
+        )
+    else:  # one network, one file
+        dense_name = ONNX_NAME
+        cost = cost_of(dense, example, hardware=config.hardware, latency=dense_latency)
+        before = replace(after, cost=cost)
     device, facts = config.hardware.fingerprint(), facts_of(data)
     return build_report(
         RunFacts(
@@ -133,7 +137,7 @@ def report_of(
                 "onnx": ONNX_NAME,
                 "checkpoint": FINAL_NAME,
                 "html": "report.html",
-                "dense_onnx": "dense.onnx",
+                "dense_onnx": dense_name,
                 "packed": PACKED_NAME if is_quantized else None,
             },
         ),
