@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from lightning_cost.sweep.launchers import (
     chosen_launcher,
@@ -29,6 +31,20 @@ SWEEP = [
     "compress.search.search_samples=64",
     "budget.macs=70%,40%",
 ]
+STUDY = [
+    "hydra/sweeper=cost_optuna",
+    "hydra.sweeper.num_trials=3",
+    "hydra.sweeper.num_jobs=2",
+    "hardware=raspberry_pi_4",
+    "model=resnet8",
+    "trainer=quick",
+    "compress=none",
+    "compress.schedule.warmup_epochs=1",
+    "budget=none",
+    "budget.macs=3e5",
+    "model.width=range(4,17,4)",
+    "trainer.learning_rate=tag(log, interval(1e-3,1e-1))",
+]
 LAUNCHERS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "ray": ["+hydra.launcher.ray.init.num_cpus=2"],
@@ -36,9 +52,9 @@ LAUNCHERS = {
 }
 
 
-def swept(folder: Path, launcher: str) -> dict:
-    """What each run directory of a sweep reports, without what no two runs have in common."""
-    words = [*SWEEP, f"hydra/launcher={launcher}", *LAUNCHERS.get(launcher, [])]
+def swept(folder: Path, sweep: list[str], launcher: str) -> Path:
+    """The folder of a sweep that was carried out."""
+    words = [*sweep, f"hydra/launcher={launcher}", *LAUNCHERS.get(launcher, [])]
     done = subprocess.run(
         [sys.executable, "-m", "lightning_cost.cli", "fit", "-m", *words, "hydra.sweep.dir=sweep"],
         cwd=folder,
@@ -48,8 +64,19 @@ def swept(folder: Path, launcher: str) -> dict:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    reports = {path.parent.name: path for path in (folder / "sweep").glob("*/report.json")}
+    return folder / "sweep"
+
+
+def runs_of(sweep_dir: Path) -> dict:
+    """What each run directory of a sweep reports, without what no two runs have in common."""
+    reports = {path.parent.name: path for path in sweep_dir.glob("*/report.json")}
     return {name: comparable(json.loads(path.read_text())) for name, path in reports.items()}
+
+
+def trials_of(sweep_dir: Path) -> list[tuple]:
+    """What each trial of a study tried, and what came of it."""
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep_dir}/study.db")
+    return [(trial.number, trial.params, trial.state, trial.values) for trial in study.trials]
 
 
 def comparable(report: dict) -> dict:
@@ -68,15 +95,29 @@ def comparable(report: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def one_after_another(tmp_path_factory):
-    return swept(tmp_path_factory.mktemp("basic"), "basic")
+def runs_here(tmp_path_factory):
+    return runs_of(swept(tmp_path_factory.mktemp("runs"), SWEEP, "basic"))
+
+
+@pytest.fixture(scope="module")
+def trials_here(tmp_path_factory):
+    return trials_of(swept(tmp_path_factory.mktemp("trials"), STUDY, "basic"))
 
 
 @pytest.mark.launchers
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_the_same_runs_as_one_after_another(one_after_another, launcher, tmp_path):
-    assert set(one_after_another) == {"0", "1"}
-    assert swept(tmp_path, launcher) == one_after_another
+def test_the_same_runs_as_one_after_another(runs_here, launcher, tmp_path):
+    assert set(runs_here) == {"0", "1"}
+    assert runs_of(swept(tmp_path, SWEEP, launcher)) == runs_here
+
+
+@pytest.mark.launchers
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_same_trials_as_one_after_another(trials_here, launcher, tmp_path):
+    states = [state for _, _, state, _ in trials_here]
+    assert states.count(TrialState.COMPLETE) == 3
+    assert TrialState.PRUNED in states  # what cannot fit is in no process
+    assert trials_of(swept(tmp_path, STUDY, launcher)) == trials_here
 
 
 @pytest.mark.launchers
