@@ -23,6 +23,8 @@ from lightning_cost.sweep.strategies import NEEDS_VALUES, sampler_of
 VERDICT = "verdict"
 VIOLATIONS = "violations"
 REASON = "reason"
+REPEATS = "repeats"
+"""Of a trial that was asked for again: the number of the one that was trained."""
 _STARTS = "starts"
 _RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 _SUCCESSES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
@@ -67,10 +69,14 @@ class StudyLoop:
     judge: Judge
     launch: Launch
     _nearest: tuple[Mapping[str, Any], Verdict] | None = field(default=None, init=False)
-    _num_refused: int = field(default=0, init=False)
+    _num_idle: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Run trials until there are enough, those of other processes and starts included.
+
+        A configuration that was trained is not trained again: with its seed it would come to the
+        same. So a sweep also ends when its space is used up, or when too many configurations in a
+        row were infeasible or known.
 
         Raises:
             ValueError: If too many configurations in a row were infeasible; names the nearest. Or
@@ -91,6 +97,17 @@ class StudyLoop:
                     self._give_back()
                 raise
         self._require_success()
+        num_run, num_trials = self._num_run(), self.settings.num_trials
+        if num_run < num_trials:
+            print(f"the sweep ends with {num_run} of {num_trials} trials: {self._end_reason()}")
+
+    def _end_reason(self) -> str:
+        if self._num_idle < self.settings.max_infeasible:
+            return "its space holds no others"
+        return (
+            f"{self._num_idle} configurations in a row were infeasible or known; widen the space, "
+            "raise the limit, or raise hydra.sweeper.max_infeasible"
+        )
 
     def _require_success(self) -> None:
         trials = self.study.get_trials(deepcopy=False)
@@ -108,7 +125,10 @@ class StudyLoop:
         distributions = self.space.distributions
         # a grid's order is to be the same for all, so that they go through it together
         seed = self.settings.seed + (0 if self.settings.sampler == "grid" else 10_007 * starts)
-        self.study.sampler = sampler_of(self.settings.sampler, seed, distributions)
+        self._sampler = sampler_of(self.settings.sampler, seed, distributions)
+        # a sampler that is sure of the best would ask for it again and again
+        self._chance = sampler_of("random", seed, distributions)
+        self.study.sampler = self._sampler
 
     def _next_jobs(self) -> list[Job]:
         """Feasible trials, as many as are launched at once and are still wanted."""
@@ -116,11 +136,19 @@ class StudyLoop:
         with study_lock(self.sweep_dir):
             self._take_over()
             num_wanted = self.settings.num_trials - self._num_run()
-            while len(jobs) < min(self.settings.num_jobs, num_wanted):
+            while (
+                len(jobs) < min(self.settings.num_jobs, num_wanted)
+                and self._num_idle < self.settings.max_infeasible
+            ):
                 trial = self._ask()
                 if trial is None:
                     break
-                if self._is_feasible(trial):
+                if self._is_known(trial):
+                    self._num_idle += 1
+                    self.study.sampler = self._chance
+                elif self._is_feasible(trial):
+                    self._num_idle = 0
+                    self.study.sampler = self._sampler
                     jobs.append(Job(number=trial.number, settings=trial.params))
                 elif self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.FAIL:
                     num_wanted -= 1
@@ -129,23 +157,43 @@ class StudyLoop:
     def _num_run(self) -> int:
         """Trials that were trained, or are."""
         return sum(
-            trial.state in _RUN_STATES and not trial.user_attrs.get(VIOLATIONS)
+            trial.state in _RUN_STATES and not {VIOLATIONS, REPEATS} & trial.user_attrs.keys()
             for trial in self.study.get_trials(deepcopy=False)
         )
 
     def _ask(self) -> Trial | None:
-        """The next trial, one that is queued first; ``None`` when a grid has no more."""
-        sampler = self.study.sampler
-        is_queued = any(
-            trial.state is TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)
-        )
-        if isinstance(sampler, GridSampler) and not is_queued and sampler.is_exhausted(self.study):
+        """The next trial, one that is queued first; ``None`` when the space has no more."""
+        trials = self.study.get_trials(deepcopy=False)
+        is_queued = any(trial.state is TrialState.WAITING for trial in trials)
+        if not is_queued and len({_point(trial) for trial in trials}) == self.space.size:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Optuna calls experimental
             trial = self.study.ask(self.space.distributions)
         trial.set_user_attr(OWNER, self._ownership.token)
         return trial
+
+    def _is_known(self, trial: Trial) -> bool:
+        """Tell a trial what came of the same settings, where they were trained already."""
+        known = next(
+            (
+                other
+                for other in self.study.get_trials(deepcopy=False)
+                if other.state in (TrialState.COMPLETE, TrialState.PRUNED)
+                and not {VIOLATIONS, REPEATS} & other.user_attrs.keys()
+                and other.params == trial.params
+            ),
+            None,
+        )
+        if known is None:
+            return False
+        trial.set_user_attr(REPEATS, known.number)
+        for name, excess in known.constraints.items():
+            trial.set_constraint(name, excess)
+        for step, value in known.intermediate_values.items():
+            trial.report(value, step)
+        self._tell(trial.number, known.state, values=known.values)
+        return True
 
     def _is_feasible(self, trial: Trial) -> bool:
         """Price a trial; one that cannot fit, or cannot be built, is told and done with."""
@@ -157,7 +205,6 @@ class StudyLoop:
         known = {"predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
         trial.set_user_attr(VERDICT, known)
         if verdict.is_feasible:
-            self._num_refused = 0
             return True
         for name, excess in verdict.constraints.items():
             trial.set_constraint(name, excess)
@@ -167,11 +214,11 @@ class StudyLoop:
         self._tell(trial.number, state, values=neutral)
         if self._nearest is None or verdict.excess < self._nearest[1].excess:
             self._nearest = trial.params, verdict
-        self._num_refused += 1
-        if self._num_refused >= self.settings.max_infeasible:
+        self._num_idle += 1
+        if self._num_idle >= self.settings.max_infeasible and not self._num_run():
             settings, nearest = self._nearest
             raise ValueError(
-                f"the space must hold configurations within the budget, got {self._num_refused} in "
+                f"the space must hold configurations within the budget, got {self._num_idle} in "
                 f"a row that are not; the nearest, {_shown(settings)}, has {nearest}; raise the "
                 "limit, widen the space, or raise hydra.sweeper.max_infeasible"
             )
@@ -255,6 +302,11 @@ class StudyLoop:
 
     def _live(self, trial: FrozenTrial) -> Trial:
         return Trial(self.study, trial._trial_id)
+
+
+def _point(trial: FrozenTrial) -> frozenset[tuple[str, str]]:
+    """Where in the space a trial is."""
+    return frozenset((key, repr(value)) for key, value in trial.params.items())
 
 
 def _shown(settings: Mapping[str, Any]) -> str:

@@ -22,7 +22,8 @@ class SweepSettings:
         storage: ``None`` for ``study.db`` in the sweep's directory, ``journal:PATH``, or a URL of
             a database.
         study: The study's name in its storage.
-        max_infeasible: After so many infeasible configurations in a row the sweep gives up.
+        max_infeasible: After so many configurations in a row that are infeasible, or were trained
+            already, the sweep ends.
     """
 
     objectives: Sequence[str] | Mapping[str, str] = ("val/accuracy",)

@@ -94,6 +94,19 @@ class Space:
         """By key."""
         return {key: entry.distribution for key, entry in self.parameters.items()}
 
+    @property
+    def size(self) -> int | None:
+        """How many configurations there are; ``None`` where a parameter is continuous."""
+        size = 1
+        for distribution in self.distributions.values():
+            if isinstance(distribution, CategoricalDistribution):
+                size *= len(distribution.choices)
+            elif isinstance(distribution, IntDistribution):
+                size *= (distribution.high - distribution.low) // distribution.step + 1
+            else:
+                return None
+        return size
+
     def overrides(self, settings: Mapping[str, Any]) -> list[str]:
         """What a run with ``settings`` is started with."""
         chosen = [self.parameters[key].override(value) for key, value in settings.items()]

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cost.report.study.record import Importance, State, Study, TrialRecord
-from lightning_cost.sweep.loop import REASON, VERDICT, VIOLATIONS
+from lightning_cost.sweep.loop import REASON, REPEATS, VERDICT, VIOLATIONS
 from lightning_cost.sweep.objectives import Direction
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.settings import SweepSettings
@@ -112,12 +112,14 @@ def importance(finished: Sequence[FrozenTrial], place: int, direction: Direction
 def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRecord:
     told = trial.user_attrs
     state: State = "infeasible" if told.get(VIOLATIONS) else _STATES[trial.state]
-    violations = told.get(VIOLATIONS, {})
+    violations, reason = told.get(VIOLATIONS, {}), told.get(REASON)
+    if REPEATS in told:
+        state, reason = "repeated", f"as trial {told[REPEATS]}"
     if state == "finished" and OUTCOME in told:
         constraints = Outcome.from_dict(told[OUTCOME]).constraints
         violations = {name: excess for name, excess in constraints.items() if excess > 0}
     values = dict(zip(names, trial.values or (), strict=False)) if state == "finished" else {}
-    reported = trial.intermediate_values
+    reported = {} if state == "repeated" else trial.intermediate_values
     started, ended = trial.datetime_start, trial.datetime_complete
     run_dir = str(trial.number)
     return TrialRecord(
@@ -131,7 +133,7 @@ def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRe
         started=_time(started) if started else None,
         seconds=max(0.0, (ended - started).total_seconds()) if started and ended else None,
         run_dir=run_dir if (sweep_dir / run_dir).is_dir() else None,
-        reason=told.get(REASON),
+        reason=reason,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
-from lightning_cost.sweep.loop import REASON, VIOLATIONS, StudyLoop
+from lightning_cost.sweep.loop import REASON, REPEATS, VIOLATIONS, StudyLoop
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_study, url_of
@@ -100,6 +100,55 @@ def test_a_grid_ends_with_its_points(tmp_path):
     points = Counter((entry["width"], entry["rate"]) for entry in loop.launch.trained)
     assert points == Counter({(width, rate): 1 for width in (6, 7, 8) for rate in (0, 1)})
     assert len(loop.study.trials) == 10
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_nothing_is_trained_twice(tmp_path, sampler, capsys):
+    space = space_of("width=range(5,11)", "rate=choice(0,1)")
+    loop = loop_of(tmp_path, space=space, sampler=sampler, num_trials=100, max_infeasible=1_000)
+    loop.run()
+    points = Counter((entry["width"], entry["rate"]) for entry in loop.launch.trained)
+    assert points == Counter({(width, rate): 1 for width in (5, 6, 7, 8) for rate in (0, 1)})
+    for trial in loop.study.trials:
+        if REPEATS in trial.user_attrs:
+            trained = loop.study.trials[trial.user_attrs[REPEATS]]
+            assert (trial.params, trial.values) == (trained.params, trained.values)
+            assert trial.constraints == trained.constraints
+    assert "the sweep ends with 8 of 100 trials: its space holds no others" in (
+        capsys.readouterr().out
+    )
+    second = loop_of(tmp_path, space=space, sampler=sampler, num_trials=100)
+    second.run()
+    assert second.launch.trained == []
+
+
+def test_what_was_stopped_early_is_not_begun_again(tmp_path):
+    class Hopeless(Runs):
+        def __call__(self, jobs):
+            for job in jobs:
+                trial = self.study.get_trials(deepcopy=False)[job.number]
+                Trial(self.study, trial._trial_id).report(0.25, 3)
+                self.trained.append(job.settings)
+                say(self.study, job.number, Outcome(state="pruned", reason="hopeless"))
+            return [None for _ in jobs]
+
+    space = space_of("width=range(1,5)", "rate=choice(0,1)")
+    loop = loop_of(tmp_path, space=space, make=Hopeless, sampler="random", num_trials=10)
+    loop.run()
+    assert len(loop.launch.trained) == 8
+    assert any(REPEATS in trial.user_attrs for trial in loop.study.trials)
+    assert all(trial.intermediate_values == {3: 0.25} for trial in loop.study.trials)
+
+
+def test_a_sweep_ends_where_it_finds_nothing_new(tmp_path, capsys):
+    space = space_of("width=range(8,2000)", "rate=choice(0)")
+    loop = loop_of(tmp_path, space=space, max_infeasible=20, sampler="random")
+    loop.study.enqueue_trial({"width": 8, "rate": 0})
+    loop.run()
+    assert [entry["width"] for entry in loop.launch.trained] == [8]
+    assert "1 of 6 trials: 20 configurations in a row were infeasible or known" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("storage", [None, "journal"])

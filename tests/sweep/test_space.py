@@ -75,3 +75,15 @@ def test_fixed_entries_and_the_last_word():
 def test_what_cannot_be_searched(words, message):
     with pytest.raises(ValueError, match=message):
         space_of(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (["width=range(4,17,4)"], 4),
+        (["width=range(5,17,5)", "kind=choice(a,b)"], 6),
+        (["width=choice(8)", "rate=interval(0,1)"], None),
+    ],
+)
+def test_the_size_of_a_space(words, size):
+    assert space_of(*words).size == size

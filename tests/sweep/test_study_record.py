@@ -12,6 +12,7 @@ from lightning_cost.report.sweep.document import build_document, sweep_violation
 from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.outcome import Outcome
 from lightning_cost.sweep.study_record import MIN_TRIALS, describe, importance, study_record
+from tests.sweep.spaces import space_of
 from tests.sweep.test_loop import LIMIT, SPACE, loop_of, say
 
 SPREAD = {"strong": FloatDistribution(0, 1), "weak": FloatDistribution(0, 1)}
@@ -68,6 +69,18 @@ def test_the_record_of_a_sweep(tmp_path, sampler):
         assert bool(trial.violations) != is_feasible
         assert trial.seconds >= 0
     assert Study.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+    assert sweep_violations(build_document(collect(tmp_path), record)) == []
+
+
+def test_a_repeated_trial_has_no_values_of_its_own(tmp_path):
+    space = space_of("width=range(1,5)", "rate=choice(0,1)")
+    loop = loop_of(tmp_path, space=space, sampler="random", num_trials=8)
+    loop.run()
+    record = study_record(loop.study, tmp_path)
+    (first, *_) = repeated = record.of_state("repeated")
+    assert first.settings == record.trials[int(first.reason.removeprefix("as trial "))].settings
+    assert all(trial.values == {} and trial.reached is None for trial in repeated)
+    assert len(record.of_state("finished")) == 8
     assert sweep_violations(build_document(collect(tmp_path), record)) == []
 
 

@@ -6,7 +6,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from lightning_cost.report.sweep.rows import Direction
 
-State: TypeAlias = Literal["finished", "infeasible", "pruned", "failed", "running", "waiting"]
+State: TypeAlias = Literal[
+    "finished", "infeasible", "repeated", "pruned", "failed", "running", "waiting"
+]
 STATES: tuple[State, ...] = get_args(State)
 
 
@@ -16,7 +18,8 @@ class TrialRecord:
 
     Args:
         number: In the order in which they were asked for, from 0.
-        state: ``"infeasible"``: known to break a limit, and never trained.
+        state: ``"infeasible"``: known to break a limit, and never trained;
+            ``"repeated"``: not trained, as an earlier trial had the same settings.
         settings: What was sampled, by key of the configuration.
         values: By objective, where it finished.
         reached: Value of the only objective when it was last reported, where it was reported.
@@ -26,7 +29,7 @@ class TrialRecord:
         started: Time in ISO 8601.
         seconds: From then until its end, pauses included.
         run_dir: Relative to the sweep's directory; ``None`` where there is none.
-        reason: Why it did not finish.
+        reason: Why it did not finish, or which trial it repeats.
     """
 
     number: int

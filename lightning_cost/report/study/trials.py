@@ -8,9 +8,11 @@ from lightning_cost.report.markup import Markup, element, join, path_name, secti
 from lightning_cost.report.quantities import duration, figures, label, metric_value, quantity
 from lightning_cost.report.sections import how, marked, metric_cell
 from lightning_cost.report.study.facts import over
-from lightning_cost.report.study.record import Study, TrialRecord
+from lightning_cost.report.study.record import State, Study, TrialRecord
 from lightning_cost.report.sweep.links import run_link
 from lightning_cost.report.sweep.rows import SweepRow, is_resource
+
+_UNTRAINED: tuple[State, ...] = ("infeasible", "repeated")
 
 
 def trials(study: Study, rows: Mapping[str, SweepRow], front: Collection[str]) -> Markup | None:
@@ -35,7 +37,7 @@ def trials(study: Study, rows: Mapping[str, SweepRow], front: Collection[str]) -
     metrics = [name for name in study.objectives if not is_resource(name)]
     header = ["trial", "settings", *map(label, resources), *metrics, "time", "outcome"]
     tried: list[list[str]] = []
-    refused: list[list[str]] = []
+    untrained: list[list[str]] = []
     for trial in study.trials:
         line = [
             run_link(trial.run_dir)
@@ -47,15 +49,17 @@ def trials(study: Study, rows: Mapping[str, SweepRow], front: Collection[str]) -
             "" if trial.seconds is None else duration(trial.seconds),
             _outcome(trial, rows, front),
         ]
-        (refused if trial.state == "infeasible" else tried).append(line)
+        (untrained if trial.state in _UNTRAINED else tried).append(line)
     hint = (
         "Costs of finished trials as delivered, those of the others as predicted before training."
     )
     parts = [table(header, tried, "runs")] if tried else []
-    if refused:
-        summary = element("summary", f"{len(refused)} infeasible, never trained")
+    if untrained:
+        counts = [f"{len(study.of_state(state))} {state}" for state in _UNTRAINED]
+        words = " and ".join(each for each in counts if not each.startswith("0 "))
+        summary = element("summary", f"{words}, never trained")
         is_open = None if tried else "open"
-        parts.append(element("details", summary, table(header, refused, "runs"), open=is_open))
+        parts.append(element("details", summary, table(header, untrained, "runs"), open=is_open))
     return section("Trials", *parts, hint=hint)
 
 
