@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+
+from lightning_cost.sweep.space import values_of
 
 NEEDS_VALUES = ("gp", "nsga2")
 """Samplers that learn from finished trials alone: an infeasible one is given neutral values."""
@@ -70,16 +72,14 @@ def grid_of(distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any
     grid: dict[str, list[Any]] = {}
     size = 1
     for key, distribution in distributions.items():
-        if isinstance(distribution, CategoricalDistribution):
-            grid[key] = list(distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            grid[key] = list(range(distribution.low, distribution.high + 1, distribution.step))
-        else:
+        values = values_of(distribution)
+        if values is None:
             raise ValueError(
                 f"{key} must have single values for sampler=grid, got {distribution}; write "
                 "choice(...) or a range of whole numbers, or take another sampler"
             )
-        size *= len(grid[key])
+        grid[key] = list(values)
+        size *= len(values)
         if size > _GRID_LIMIT:
             raise ValueError(
                 f"the grid must have at most {_GRID_LIMIT:,} points, got more by {key}; "
