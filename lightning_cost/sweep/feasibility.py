@@ -134,7 +134,7 @@ class Feasibility:
         is_counted = all(resource.is_counted for resource in resources)
         on_meta = not config.compress.prune and config.compress.quantize is None
         on_meta = on_meta and (is_counted or not config.hardware.is_local)
-        network, example = self._built(config, on_meta=on_meta)
+        network, example = self.built(config, on_meta=on_meta)
         cost = measure(network, example, hardware=config.hardware, resources=resources)
         limits = config.budget.limits(cost)
         if config.compress.prune or config.compress.quantize is not None:
@@ -144,7 +144,7 @@ class Feasibility:
             limits={str(resource): float(limit) for resource, limit in limits.items()},
         )
 
-    def _built(self, config: RunConfig, *, on_meta: bool) -> tuple[nn.Module, Tensor]:
+    def built(self, config: RunConfig, *, on_meta: bool) -> tuple[nn.Module, Tensor]:
         """The network, and one of the images that it is for."""
         data = self.data_of(config)
         example = self._example_of(config, data)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lightning_cost.cost.resource import Resource
-from lightning_cost.report.quantities import label, percent, quantity
+from lightning_cost.report.quantities import SPEND_UNITS, label, percent, quantity
 from lightning_cost.report.table import aligned
 from lightning_cost.sweep.plan import SweepPlan
 
@@ -86,10 +86,10 @@ def _feasible(plan: SweepPlan) -> Iterator[str]:
             f"({ratio}), a sample{there} {drawn}{ended}"
         )
     if plan.is_exhaustive and (plan.num_others or 1) > 1:
-        fitting, there = (
+        fitting, whole = (
             number * (plan.num_others or 1) for number in (plan.num_feasible, plan.num_judged)
         )
-        yield f"that is {fitting:,} of {there:,} configurations"
+        yield f"that is {fitting:,} of {whole:,} configurations"
     others = [key for key in plan.space if key not in plan.varied]
     if others and plan.varied:
         yield f"without effect on costs: {', '.join(others)}"
@@ -147,8 +147,7 @@ def _notes(plan: SweepPlan) -> Iterator[str]:
 def _limit(plan: SweepPlan, limits: Mapping[str, float], name: str) -> str:
     if name not in limits:
         return ""
-    unit = {"flops": "FLOP", "wall_clock_s": "s", "energy_kwh": "kWh", "co2_kg": "kg"}
-    return quantity(limits[name], unit.get(name, "USD"))
+    return quantity(limits[name], SPEND_UNITS[name])
 
 
 def _cost(name: str, value: float) -> str:

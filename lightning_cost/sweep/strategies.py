@@ -1,7 +1,8 @@
 """Optuna's samplers and pruners by name."""
 
+import statistics
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -9,6 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from lightning_cost.sweep.space import values_of
 
@@ -50,6 +52,12 @@ def sampler_of(name: str, seed: int, distributions: Mapping[str, BaseDistributio
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return makers[name]()
+
+
+def neutral_values(finished: Sequence[FrozenTrial], num_objectives: int) -> list[float]:
+    """The medians of the objectives: neither good nor bad, where a sampler needs a value."""
+    columns = list(zip(*(trial.values for trial in finished), strict=True))
+    return [statistics.median(column) for column in columns or [(0.0,)] * num_objectives]
 
 
 def pruner_of(name: str) -> BasePruner:
