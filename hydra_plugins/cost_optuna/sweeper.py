@@ -54,6 +54,8 @@ class CostOptunaSweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> Any:
         try:
+            from lightning_cost.sweep.plan import plan_sweep
+            from lightning_cost.sweep.plan_text import sweep_plan_line, sweep_plan_text
             from lightning_cost.sweep.settings import SweepSettings
             from lightning_cost.sweep.space import Space
             from lightning_cost.sweep.sweeper import HydraSide, sweep
@@ -63,30 +65,33 @@ class CostOptunaSweeper(Sweeper):
                 "installed; pip install 'lightning-cost[sweep]'"
             ) from error
         from lightning_cost.job import build_data, build_network
+        from lightning_cost.recipe.plan import PlanConfig
 
         assert self.config is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        settings = {
-            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for name, value in self.settings.items()
-        }
         master = self.config
-        sweep_dir = Path(master.hydra.sweep.dir)
-        return sweep(
-            Space.of(parser.parse_overrides(words)),
-            SweepSettings(**settings),
-            sweep_dir,
-            HydraSide(
-                compose=lambda overrides: loader.load_sweep_config(master, list(overrides)),
-                is_group=lambda key: bool(loader.get_group_options(key)),
-                launch=self._launch,
-                build_data=build_data,
-                build_network=build_network,
-            ),
+        space = Space.of(parser.parse_overrides(words))
+        settings = SweepSettings.of(
+            {
+                name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+                for name, value in self.settings.items()
+            }
         )
+        hydra_side = HydraSide(
+            compose=lambda overrides: loader.load_sweep_config(master, list(overrides)),
+            is_group=lambda key: bool(loader.get_group_options(key)),
+            launch=self._launch,
+            build_data=build_data,
+            build_network=build_network,
+        )
+        if OmegaConf.get_type(master) is PlanConfig:
+            plan = plan_sweep(space, settings, master, hydra_side)
+            print(f"{sweep_plan_text(plan)}\n{sweep_plan_line(plan)}")
+            return None
+        return sweep(space, settings, Path(master.hydra.sweep.dir), hydra_side)
 
     def _launch(self, overrides: Sequence[Sequence[str]]) -> list[BaseException | None]:
         assert self.launcher is not None

@@ -108,6 +108,11 @@ class CostMonitor(Callback):
         """One row an epoch: ``{epoch, step, seconds, phase, cost, metrics}``."""
         return self.tracker.history
 
+    @property
+    def run_id(self) -> str | None:
+        """Of the run, the same after a resume; ``None`` before the fit starts."""
+        return self._run_id
+
     def update_spend(self) -> Spend:
         """What the run has used until now."""
         searched = sum(callback.search_flops for callback in self._spenders)

@@ -1,22 +1,18 @@
 """What a run would cost before it starts; nothing is trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.resource import Resource
-from lightning_cost.cost.training_flops import training_flops
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.estimate import LACK
 from lightning_cost.monitor.measure import measure
-from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, largest_fit_flops
-from lightning_cost.pruning.search.fitness import FORWARD_PASSES_OF_A_STEP
-from lightning_cost.pruning.search.loop import judged_ratios
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import facts_of, first_images
+from lightning_cost.recipe.planned_compute import planned_shares
 from lightning_cost.recipe.run_plan import RunPlan, Share
 from lightning_cost.recipe.smallest import smallest_cost
 from lightning_cost.recipe.training_machine import (
@@ -43,6 +39,8 @@ class PlanConfig(RunConfig):
         utilisation: Share of the peak that training reaches, in (0, 1].
         num_samples: Training samples in an epoch; ``None`` to ask the data.
         image_size: Height and width of an image; ``None`` to ask the data.
+        num_sampled: How many configurations of a sampled sweep are judged, where it has more.
+        time_limit_s: For how long they are judged at most.
         prices: Path of a price file for training and deployment; ``None`` for the hardware's.
         region: Where electricity comes from; ``None`` for the hardware's.
         transformer: Planned in place of the run, if it is given.
@@ -53,6 +51,8 @@ class PlanConfig(RunConfig):
     utilisation: float = DEFAULT_UTILISATION
     num_samples: float | None = None
     image_size: int | None = None
+    num_sampled: int = 1000
+    time_limit_s: float = 60
     prices: str | None = None
     region: str | None = None
     transformer: Transformer = field(default_factory=Transformer)
@@ -66,6 +66,51 @@ class PlanConfig(RunConfig):
             value = getattr(self, name)
             if value is not None:
                 setattr(self.hardware, name, value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """What a plan must know of the data.
+
+    Args:
+        example: One image [1, C, H, W].
+        sizes: Samples in each of its parts, ``"train"`` at least.
+        title: Its name.
+    """
+
+    example: Tensor
+    sizes: dict[str, int]
+    title: str
+
+
+def samples_of(config: PlanConfig, data: pl.LightningDataModule) -> Samples:
+    """What ``config`` tells of the data, and ``data`` itself of the rest.
+
+    Raises:
+        ValueError: If the data cannot be read and is not described.
+    """
+    name = str(getattr(data, "name", None) or type(data).__name__)
+    if config.num_samples is not None and config.image_size is not None:
+        channels = config.model.get("in_channels")
+        if channels is None:
+            raise ValueError(f"model.in_channels must be given where image_size is; {NO_DATA}")
+        size = config.image_size
+        example = torch.zeros(1, channels, size, size)
+        return Samples(example=example, sizes={"train": int(config.num_samples)}, title=name)
+    try:
+        example = first_images(data)[:1]
+        facts = facts_of(data)
+    except (OSError, ImportError) as error:
+        raise ValueError(f"data must be on this machine, got: {error}; or {NO_DATA}") from error
+    sizes: dict[str, int] = dict(facts["split_sizes"])
+    if config.num_samples is not None:
+        sizes["train"] = int(config.num_samples)
+    if "train" not in sizes:
+        raise ValueError(
+            f"data must tell how large its training part is, got {facts['name']} that does not; "
+            "set num_samples="
+        )
+    return Samples(example=example, sizes=sizes, title=str(facts["name"]))
 
 
 def plan_transformer(config: PlanConfig) -> RunPlan:
@@ -116,32 +161,54 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
     """
     if config.runtime is not None:
         config.hardware.runtime = config.runtime
-    example, sizes, title = _samples(config, data)
+    samples = samples_of(config, data)
+    config.budget.require_hardware(config.hardware)
+    example = samples.example
+    dense = measure(network, example, hardware=config.hardware, resources=_priced(config))
+    limits = config.budget.limits(dense)
+    allowed = min([1.0, *(limit / dense[resource].value for resource, limit in limits.items())])
+    plan = plan_spend(config, network, samples, allowed_ratio=allowed)
+    noted = sorted({name for measured in dense.values() for name in measured.unsupported})
+    remarks = tuple(name for name in noted if name.startswith(LACK))
+    return replace(
+        plan,
+        dense=dense,
+        smallest=smallest_cost(config, network, example, limits, dense),
+        limits=limits,
+        remarks=remarks,
+        not_counted=(*plan.not_counted, *(name for name in noted if name not in remarks)),
+    )
+
+
+def plan_spend(
+    config: PlanConfig, network: nn.Module, samples: Samples, *, allowed_ratio: float = 1.0
+) -> RunPlan:
+    """What ``fit`` would use, without a look at what its network costs.
+
+    Args:
+        config: The run, and where it would be trained.
+        network: Dense, freshly built; it is left as it was found.
+        samples: Of its data.
+        allowed_ratio: Share of the dense network's cost that the tightest limit leaves, where it
+            is known; it tells how large the networks are that a search judges.
+
+    Raises:
+        ValueError: If a setting is out of range, or the peak of the training machine is not known.
+    """
     machine = TrainingMachine.of(
         _trained_on(config),
         num_devices=config.num_devices or config.trainer.devices,
         utilisation=config.utilisation,
         has_16_bits="16" in config.trainer.precision,
     )
-    config.budget.require_hardware(config.hardware)
-    dense = measure(network, example, hardware=config.hardware, resources=_priced(config))
-    limits = config.budget.limits(dense)
-    allowed = min([1.0, *(limit / dense[resource].value for resource, limit in limits.items())])
-    shares = _shares(config, network, example, sizes, allowed)
-    noted = sorted({name for measured in dense.values() for name in measured.unsupported})
-    remarks = tuple(name for name in noted if name.startswith(LACK))
+    shares = planned_shares(config, network, samples.example, samples.sizes, allowed_ratio)
     return RunPlan(
-        title=f"{type(network).__name__} on {title}",
+        title=f"{type(network).__name__} on {samples.title}",
         shares=tuple(shares),
         spend=machine.spend(sum(share.flops for share in shares)),
-        dense=dense,
-        smallest=smallest_cost(config, network, example, limits, dense),
-        limits=limits,
         training_limits=config.training.limits(),
-        remarks=remarks,
         not_counted=(
             "loading of data, the final evaluation and the measurements of the deployed network",
-            *(name for name in noted if name not in remarks),
         ),
     )
 
@@ -165,118 +232,3 @@ def _trained_on(config: PlanConfig) -> Hardware:
     hardware.prices = config.prices or hardware.prices
     hardware.region = config.region or hardware.region
     return hardware
-
-
-def _samples(
-    config: PlanConfig, data: pl.LightningDataModule
-) -> tuple[Tensor, dict[str, int], str]:
-    """One sample, the sizes of the data's parts, and its name."""
-    name = str(getattr(data, "name", None) or type(data).__name__)
-    if config.num_samples is not None and config.image_size is not None:
-        channels = config.model.get("in_channels")
-        if channels is None:
-            raise ValueError(f"model.in_channels must be given where image_size is; {NO_DATA}")
-        size = config.image_size
-        return torch.zeros(1, channels, size, size), {"train": int(config.num_samples)}, name
-    try:
-        example = first_images(data)[:1]
-        facts = facts_of(data)
-    except (OSError, ImportError) as error:
-        raise ValueError(f"data must be on this machine, got: {error}; or {NO_DATA}") from error
-    sizes: dict[str, int] = dict(facts["split_sizes"])
-    if config.num_samples is not None:
-        sizes["train"] = int(config.num_samples)
-    if "train" not in sizes:
-        raise ValueError(
-            f"data must tell how large its training part is, got {facts['name']} that does not; "
-            "set num_samples="
-        )
-    return example, sizes, str(facts["name"])
-
-
-def _shares(
-    config: PlanConfig,
-    network: nn.Module,
-    example: Tensor,
-    sizes: dict[str, int],
-    allowed_ratio: float,
-) -> list[Share]:
-    """Compute of each phase of training, of validation and of the search."""
-    settings, schedule = config.compress, config.compress.schedule
-    step = training_flops(network, example).per_sample
-    forward = count_macs(network, example).flops
-    teacher = forward if settings.distillation is not None else 0
-    at_most = "at most: as if no channel had gone; the widths are found in the run"
-    dense = "the dense network, forward and backward"
-    phases = [("warmup", schedule.warmup_epochs, step, dense, False)]
-    if settings.prune:
-        epochs = schedule.end_epoch - schedule.warmup_epochs
-        said = f"{at_most}; and the teacher, forward" if teacher else at_most
-        phases.append(("prune and recover", epochs, step + teacher, said, True))
-    if settings.quantize is not None and settings.quantize_epochs:
-        said = at_most if settings.prune else "the dense network; fake quantisers do not count"
-        said = f"{said}; and the teacher, forward" if teacher else said
-        phases.append(("quantize", settings.quantize_epochs, step + teacher, said, settings.prune))
-    shares = [
-        Share(
-            name=name,
-            flops=per_sample * sizes["train"] * epochs,
-            num_epochs=epochs,
-            assumptions=said,
-            is_at_most=is_at_most,
-        )
-        for name, epochs, per_sample, said, is_at_most in phases
-    ]
-    if "val" in sizes:
-        shares.append(
-            Share(
-                name="validation",
-                flops=forward * sizes["val"] * settings.num_epochs,
-                num_epochs=settings.num_epochs,
-                assumptions=f"{sizes['val']} samples an epoch, "
-                f"{at_most if settings.prune else 'the dense network, forward'}",
-                is_at_most=settings.prune,
-            )
-        )
-    if settings.prune and config.ranking is None:
-        fit_flops = largest_fit_flops(network) if settings.search.reconstruct else 0
-        shares.append(_search(config, forward, fit_flops, sizes, allowed_ratio))
-    return shares
-
-
-def _search(
-    config: PlanConfig,
-    forward: float,
-    fit_flops: int,
-    sizes: dict[str, int],
-    allowed_ratio: float,
-) -> Share:
-    """Compute of the search, where each candidate is cut, put in order and judged.
-
-    What putting the network itself in order takes, after each step, is in it.
-    """
-    search = config.compress.search
-    ratios = [allowed_ratio] if search.reconstruct else judged_ratios(allowed_ratio)
-    batch_size = int(config.data.get("batch_size", 1))
-    # a data module without a search part lends training samples; batches are taken whole
-    parts = (
-        (search.calibration_samples, sizes["train"]),
-        (search.search_samples, sizes.get("search", sizes["train"])),
-    )
-    taken = [min(-(-wanted // batch_size) * batch_size, held) for wanted, held in parts]
-    samples = sum(taken) + FORWARD_PASSES_OF_A_STEP * batch_size * search.tune_steps
-    has_gradients = "taylor" in search.saliencies
-    gradients = FORWARD_PASSES_OF_A_STEP * taken[0] if has_gradients else 0
-    num_fits = search.num_candidates + config.compress.schedule.num_steps
-    looked_at = NUM_SAMPLES * (1 + num_fits) if search.reconstruct else 0
-    shown = " and ".join(f"{ratio:.0%}" for ratio in ratios)
-    return Share(
-        name="search",
-        flops=forward * (samples * search.num_candidates * sum(ratios) + gradients + looked_at)
-        + fit_flops * num_fits,
-        assumptions=f"at most: {search.num_candidates} candidates, each judged at {shown} of the "
-        f"MACs on {samples} samples"
-        + (", its layers fitted" if search.reconstruct else "")
-        + (f" and trained for {search.tune_steps} steps" if search.tune_steps else ""),
-        is_at_most=True,
-    )

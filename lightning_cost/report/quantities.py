@@ -25,6 +25,14 @@ LABELS = {
     "co2_kg": "CO2",
     "usd": "price",
 }
+SPEND_UNITS = {
+    "wall_clock_s": "s",
+    "flops": "FLOP",
+    "energy_kwh": "kWh",
+    "usd": "USD",
+    "co2_kg": "kg",
+}
+"""Of what a training budget can limit."""
 _PREFIXED = {"MAC": " MACs", "FLOP": " FLOPs", "parameter": " parameters", "B": "B"}
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 

@@ -27,6 +27,8 @@ BuildData: TypeAlias = Callable[[RunConfig], Any]
 """The LightningDataModule of a configuration."""
 BuildNetwork: TypeAlias = Callable[[RunConfig, Any], nn.Module]
 """The network of a configuration, for its data."""
+ExampleOf: TypeAlias = Callable[[RunConfig, Any], Tensor]
+"""One image [1, C, H, W] of the data of a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +85,23 @@ class Feasibility:
         build_data: Makes the data of a configuration.
         build_network: Makes its network.
         folder: Where prices are kept for the next sweep there; ``None``: nowhere.
+        example_of: One image of the data; by default the first of its validation part.
     """
 
     def __init__(
-        self, build_data: BuildData, build_network: BuildNetwork, folder: Path | None = None
+        self,
+        build_data: BuildData,
+        build_network: BuildNetwork,
+        folder: Path | None = None,
+        *,
+        example_of: ExampleOf | None = None,
     ) -> None:
         self._build_data, self._build_network = build_data, build_network
         self._path = None if folder is None else folder / PRICES_NAME
         self._verdicts = self._read()
-        self._data: dict[str, tuple[Any, Tensor]] = {}
+        self._example_of = example_of or self._first_image
+        self._data: dict[str, Any] = {}
+        self._images: dict[int, Tensor] = {}
 
     def __call__(self, composed: DictConfig) -> Verdict:
         """What is known of ``composed``.
@@ -107,6 +117,13 @@ class Feasibility:
             self._save()
         return self._verdicts[key]
 
+    def data_of(self, config: RunConfig) -> Any:
+        """The data of a configuration, made once."""
+        key = json.dumps(config.data, default=str, sort_keys=True)
+        if key not in self._data:
+            self._data[key] = self._build_data(config)
+        return self._data[key]
+
     def _priced(self, config: RunConfig) -> Verdict:
         if config.runtime is not None:
             config.hardware.runtime = config.runtime
@@ -117,7 +134,7 @@ class Feasibility:
         is_counted = all(resource.is_counted for resource in resources)
         on_meta = not config.compress.prune and config.compress.quantize is None
         on_meta = on_meta and (is_counted or not config.hardware.is_local)
-        network, example = self._built(config, on_meta=on_meta)
+        network, example = self.built(config, on_meta=on_meta)
         cost = measure(network, example, hardware=config.hardware, resources=resources)
         limits = config.budget.limits(cost)
         if config.compress.prune or config.compress.quantize is not None:
@@ -127,16 +144,18 @@ class Feasibility:
             limits={str(resource): float(limit) for resource, limit in limits.items()},
         )
 
-    def _built(self, config: RunConfig, *, on_meta: bool) -> tuple[nn.Module, Tensor]:
+    def built(self, config: RunConfig, *, on_meta: bool) -> tuple[nn.Module, Tensor]:
         """The network, and one of the images that it is for."""
-        key = json.dumps(config.data, default=str, sort_keys=True)
-        if key not in self._data:
-            data = self._build_data(config)
-            self._data[key] = data, first_images(data)[:1]
-        data, example = self._data[key]
+        data = self.data_of(config)
+        example = self._example_of(config, data)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
             network = self._build_network(config, data)
         return network, example.to("meta") if on_meta else example
+
+    def _first_image(self, config: RunConfig, data: Any) -> Tensor:
+        if id(data) not in self._images:
+            self._images[id(data)] = first_images(data)[:1]
+        return self._images[id(data)]
 
     def _read(self) -> dict[str, Verdict]:
         if self._path is None or not self._path.exists():

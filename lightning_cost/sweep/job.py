@@ -1,5 +1,6 @@
 """A trial as the process that trains it sees it: where it belongs, and what became of it."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from filelock import FileLock
 from optuna.trial import Trial
 from pytorch_lightning.callbacks import Callback
 
+from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.recipe.run_dir import is_first_rank
 from lightning_cost.report.files import read_report
-from lightning_cost.sweep.callback import TrialReporting
+from lightning_cost.sweep.callback import SweepBudgetSpentError, TrialReporting, TrialSpending
 from lightning_cost.sweep.link import StudyLink
 from lightning_cost.sweep.objectives import Objective, objectives_of
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
@@ -38,14 +40,19 @@ def run_trial(
     )
     trial = Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
     objectives = objectives_of(link.objectives)
-    callbacks: list[Callback] = []
+    spending = TrialSpending(trial, TrainingBudget(**link.training))
+    callbacks: list[Callback] = [spending]
     if len(objectives) == 1 and not objectives[0].is_resource:
         callbacks.append(TrialReporting(trial, objectives[0].name))
     if not is_first_rank():
-        work(callbacks)
+        with contextlib.suppress(optuna.TrialPruned, SweepBudgetSpentError):
+            work(callbacks)
         return
     with FileLock(job_lock(sweep_dir, number)):
-        outcome = _outcome(run_dir, objectives, lambda: work(callbacks))
+        try:
+            outcome = _outcome(run_dir, objectives, lambda: work(callbacks))
+        finally:
+            spending.record()
         trial.set_user_attr(OUTCOME, outcome.to_dict())
 
 
@@ -56,6 +63,8 @@ def _outcome(run_dir: Path, objectives: Sequence[Objective], work: Callable[[], 
         values = tuple(objective.of(report) for objective in objectives)
     except optuna.TrialPruned as pruned:
         return Outcome(state="pruned", reason=str(pruned))
+    except SweepBudgetSpentError as stop:
+        return Outcome(state="stopped", reason=str(stop))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         print(f"lightning-cost: the trial in {run_dir} failed: {reason}", file=sys.stderr)

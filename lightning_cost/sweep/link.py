@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lightning_cost.report.files import write_text
@@ -19,12 +19,14 @@ class StudyLink:
         study: Name in it.
         objectives: Names and directions.
         pruner: Its name.
+        training: Limits on what all runs use together, by the names of ``TrainingBudget``.
     """
 
     url: str
     study: str
     objectives: Mapping[str, str]
     pruner: str
+    training: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, sweep_dir: Path) -> None:
         """Write it where the jobs of the sweep find it."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,22 @@ from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.ownership import OWNER, Ownership, is_held, job_lock, study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
-from lightning_cost.sweep.strategies import NEEDS_VALUES, sampler_of
+from lightning_cost.sweep.spending import (
+    EXPECTED,
+    ExpectedFlops,
+    first_exceeded,
+    first_without_room,
+    used_by_all,
+)
+from lightning_cost.sweep.strategies import NEEDS_VALUES, neutral_values, sampler_of
 
 VERDICT = "verdict"
 VIOLATIONS = "violations"
 REASON = "reason"
 REPEATS = "repeats"
 """Of a trial that was asked for again: the number of the one that was trained."""
+STOP_REASON = "stop_reason"
+"""Of a study: why the last start of the sweep ended, once it did."""
 _STARTS = "starts"
 _RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 _SUCCESSES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
@@ -49,6 +57,10 @@ Launch: TypeAlias = Callable[[Sequence[Job]], Sequence[BaseException | None]]
 """Train, and say of each job with what error it ended; each has written its outcome by then."""
 
 
+Expect: TypeAlias = Callable[[Mapping[str, Any]], ExpectedFlops | None]
+"""What a run will compute, from what was sampled; ``None`` where that is not known."""
+
+
 @dataclass(kw_only=True)
 class StudyLoop:
     """Carries out a study, in one of possibly several processes.
@@ -60,6 +72,7 @@ class StudyLoop:
         sweep_dir: Of this process.
         judge: Tells feasible configurations from others.
         launch: Trains the feasible ones.
+        expect: Tells what a run will compute, where the sweep has a training budget.
     """
 
     study: optuna.Study
@@ -68,8 +81,11 @@ class StudyLoop:
     sweep_dir: Path
     judge: Judge
     launch: Launch
+    expect: Expect | None = None
     _nearest: tuple[Mapping[str, Any], Verdict] | None = field(default=None, init=False)
     _num_idle: int = field(default=0, init=False)
+    _spent: str | None = field(default=None, init=False)
+    _stopped: str | None = field(default=None, init=False)
 
     def run(self) -> None:
         """Run trials until there are enough, those of other processes and starts included.
@@ -80,12 +96,13 @@ class StudyLoop:
 
         Raises:
             ValueError: If too many configurations in a row were infeasible; names the nearest. Or
-                if all trials failed.
+                if all trials failed, or the sweep's training budget has no room for a single one.
         """
         self._ownership = Ownership(self.sweep_dir, self.study)
         with self._ownership.held():
             with study_lock(self.sweep_dir):
                 self._seed()
+                self.study.set_user_attr(STOP_REASON, None)
             try:
                 while jobs := self._next_jobs():
                     errors = self.launch(jobs)
@@ -96,12 +113,16 @@ class StudyLoop:
                 with contextlib.suppress(Exception):
                     self._give_back()
                 raise
-        self._require_success()
         num_run, num_trials = self._num_run(), self.settings.num_trials
+        reason = f"{num_trials} trials were run" if num_run >= num_trials else self._end_reason()
+        self.study.set_user_attr(STOP_REASON, reason)
+        self._require_success()
         if num_run < num_trials:
-            print(f"the sweep ends with {num_run} of {num_trials} trials: {self._end_reason()}")
+            print(f"the sweep ends with {num_run} of {num_trials} trials: {reason}")
 
     def _end_reason(self) -> str:
+        if self._spent is not None:
+            return self._spent
         if self._num_idle < self.settings.max_infeasible:
             return "its space holds no others"
         return (
@@ -116,6 +137,10 @@ class StudyLoop:
             raise ValueError(
                 f"some run must come to an end, got {len(failed)} that failed; the last: "
                 f"{failed[-1].user_attrs.get(REASON)}"
+            )
+        if self._spent is not None and not self._num_run():
+            raise ValueError(
+                f"hydra.sweeper.training must have room for one run, got {self._spent}; raise it"
             )
 
     def _seed(self) -> None:
@@ -136,8 +161,12 @@ class StudyLoop:
         with study_lock(self.sweep_dir):
             self._take_over()
             num_wanted = self.settings.num_trials - self._num_run()
+            limits = self.settings.training.limits()
+            used = used_by_all(self.study.get_trials(deepcopy=False)) if limits else {}
+            self._spent = self._stopped or first_exceeded(limits, used, {})
             while (
-                len(jobs) < min(self.settings.num_jobs, num_wanted)
+                self._spent is None
+                and len(jobs) < min(self.settings.num_jobs, num_wanted)
                 and self._num_idle < self.settings.max_infeasible
             ):
                 trial = self._ask()
@@ -149,6 +178,8 @@ class StudyLoop:
                 elif self._is_feasible(trial):
                     self._num_idle = 0
                     self.study.sampler = self._sampler
+                    if not self._has_room(trial):
+                        break
                     jobs.append(Job(number=trial.number, settings=trial.params))
                 elif self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.FAIL:
                     num_wanted -= 1
@@ -160,6 +191,10 @@ class StudyLoop:
             trial.state in _RUN_STATES and not {VIOLATIONS, REPEATS} & trial.user_attrs.keys()
             for trial in self.study.get_trials(deepcopy=False)
         )
+
+    def _finished(self) -> list[FrozenTrial]:
+        complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return [trial for trial in complete if not trial.user_attrs.get(VIOLATIONS)]
 
     def _ask(self) -> Trial | None:
         """The next trial, one that is queued first; ``None`` when the space has no more."""
@@ -192,24 +227,31 @@ class StudyLoop:
             trial.set_constraint(name, excess)
         for step, value in known.intermediate_values.items():
             trial.report(value, step)
-        self._tell(trial.number, known.state, values=known.values)
+        # of one that was pruned, the last value that was reported stands in for its values
+        values = known.values if known.state is TrialState.COMPLETE else None
+        self._tell(trial.number, known.state, values=values)
         return True
 
     def _is_feasible(self, trial: Trial) -> bool:
         """Price a trial; one that cannot fit, or cannot be built, is told and done with."""
         try:
             verdict = self.judge(trial.params)
+            is_asked = verdict.is_feasible and self.expect is not None
+            expected = self.expect(trial.params) if is_asked and self.expect else None
         except Exception as error:  # a configuration that is refused is a trial that failed
             self._tell(trial.number, TrialState.FAIL, reason=f"{type(error).__name__}: {error}")
             return False
         known = {"predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
         trial.set_user_attr(VERDICT, known)
         if verdict.is_feasible:
+            if expected is not None:
+                trial.set_user_attr(EXPECTED, expected.to_dict())
             return True
         for name, excess in verdict.constraints.items():
             trial.set_constraint(name, excess)
         trial.set_user_attr(VIOLATIONS, verdict.violations)
-        neutral = self._neutral_values() if self.settings.sampler in NEEDS_VALUES else None
+        is_valued = self.settings.sampler in NEEDS_VALUES
+        neutral = neutral_values(self._finished(), len(self.settings.found)) if is_valued else None
         state = TrialState.PRUNED if neutral is None else TrialState.COMPLETE
         self._tell(trial.number, state, values=neutral)
         if self._nearest is None or verdict.excess < self._nearest[1].excess:
@@ -224,15 +266,15 @@ class StudyLoop:
             )
         return False
 
-    def _neutral_values(self) -> list[float]:
-        """The medians of the objectives: neither good nor bad, where a sampler needs a value."""
-        rows = [
-            trial.values
-            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-            if not trial.user_attrs.get(VIOLATIONS)
-        ]
-        columns = list(zip(*rows, strict=True)) or [(0.0,)] * len(self.settings.found)
-        return [statistics.median(column) for column in columns]
+    def _has_room(self, trial: Trial) -> bool:
+        """Whether the sweep's budget has room for a trial; it waits for more where it has none."""
+        limits = self.settings.training.limits()
+        if limits:
+            trials = self.study.get_trials(deepcopy=False)
+            self._spent = first_without_room(limits, trials, trial.number)
+            if self._spent is not None:
+                self._queue(trials[trial.number])
+        return self._spent is None
 
     def _end(self, number: int, error: BaseException | None) -> None:
         """Tell what became of a trial that was launched."""
@@ -250,6 +292,9 @@ class StudyLoop:
                 if f"constraints:{name}" not in trial.system_attrs:
                     self._live(trial).set_constraint(name, excess)
             self._tell(number, TrialState.COMPLETE, values=list(outcome.values))
+        elif outcome.state == "stopped":
+            self._stopped = outcome.reason
+            self._queue(trial)
         elif outcome.state == "pruned" and trial.intermediate_values:
             self._tell(number, TrialState.PRUNED, reason=outcome.reason)
         else:

@@ -12,13 +12,13 @@ class Outcome:
     """What became of a trial's run.
 
     Args:
-        state: How it ended.
+        state: How it ended; a stopped one can go on, as it only lacked room in the sweep's budget.
         values: Of the objectives, where it finished.
         constraints: Measured cost / limit − 1 by resource, where it finished.
         reason: Why it did not finish.
     """
 
-    state: Literal["finished", "pruned", "failed"]
+    state: Literal["finished", "pruned", "failed", "stopped"]
     values: tuple[float, ...] = ()
     constraints: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.sweep.objectives import Objective, objectives_of
 from lightning_cost.sweep.strategies import pruner_of
 
@@ -22,6 +24,7 @@ class SweepSettings:
         storage: ``None`` for ``study.db`` in the sweep's directory, ``journal:PATH``, or a URL of
             a database.
         study: The study's name in its storage.
+        training: Limits on what all runs use together.
         max_infeasible: After so many configurations in a row that are infeasible, or were trained
             already, the sweep ends.
     """
@@ -34,6 +37,7 @@ class SweepSettings:
     seed: int = 0
     storage: str | None = None
     study: str = "sweep"
+    training: TrainingBudget = field(default_factory=TrainingBudget)
     max_infeasible: int = 200
     found: tuple[Objective, ...] = field(init=False)
 
@@ -50,3 +54,13 @@ class SweepSettings:
                 f"{self.pruner!r} for {', '.join(each.name for each in self.found)}; "
                 "set hydra.sweeper.pruner=none"
             )
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "SweepSettings":
+        """Settings from plain data, as a configuration file has them.
+
+        >>> SweepSettings.of({"training": {"wall_clock_s": "1h"}}).training.limits()
+        {'wall_clock_s': 3600.0}
+        """
+        training = TrainingBudget(**written.get("training") or {})
+        return cls(**{**written, "training": training})

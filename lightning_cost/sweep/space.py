@@ -97,20 +97,36 @@ class Space:
     @property
     def size(self) -> int | None:
         """How many configurations there are; ``None`` where a parameter is continuous."""
-        size = 1
-        for distribution in self.distributions.values():
-            if isinstance(distribution, CategoricalDistribution):
-                size *= len(distribution.choices)
-            elif isinstance(distribution, IntDistribution):
-                size *= (distribution.high - distribution.low) // distribution.step + 1
-            else:
-                return None
-        return size
+        return size_of(self.distributions)
 
     def overrides(self, settings: Mapping[str, Any]) -> list[str]:
         """What a run with ``settings`` is started with."""
         chosen = [self.parameters[key].override(value) for key, value in settings.items()]
         return [*self.fixed, *chosen]
+
+
+def values_of(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Every value of a parameter; ``None`` where it is continuous.
+
+    >>> list(values_of(IntDistribution(2, 8, step=3)))
+    [2, 5, 8]
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    return None
+
+
+def size_of(distributions: Mapping[str, BaseDistribution]) -> int | None:
+    """How many combinations there are; ``None`` where a parameter is continuous."""
+    size = 1
+    for distribution in distributions.values():
+        values = values_of(distribution)
+        if values is None:
+            return None
+        size *= len(values)
+    return size
 
 
 def parameter(override: Override) -> Parameter:

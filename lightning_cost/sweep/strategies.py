@@ -1,14 +1,18 @@
 """Optuna's samplers and pruners by name."""
 
+import statistics
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from lightning_cost.sweep.space import values_of
 
 NEEDS_VALUES = ("gp", "nsga2")
 """Samplers that learn from finished trials alone: an infeasible one is given neutral values."""
@@ -50,6 +54,12 @@ def sampler_of(name: str, seed: int, distributions: Mapping[str, BaseDistributio
         return makers[name]()
 
 
+def neutral_values(finished: Sequence[FrozenTrial], num_objectives: int) -> list[float]:
+    """The medians of the objectives: neither good nor bad, where a sampler needs a value."""
+    columns = list(zip(*(trial.values for trial in finished), strict=True))
+    return [statistics.median(column) for column in columns or [(0.0,)] * num_objectives]
+
+
 def pruner_of(name: str) -> BasePruner:
     """The pruner called ``name``.
 
@@ -70,16 +80,14 @@ def grid_of(distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any
     grid: dict[str, list[Any]] = {}
     size = 1
     for key, distribution in distributions.items():
-        if isinstance(distribution, CategoricalDistribution):
-            grid[key] = list(distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            grid[key] = list(range(distribution.low, distribution.high + 1, distribution.step))
-        else:
+        values = values_of(distribution)
+        if values is None:
             raise ValueError(
                 f"{key} must have single values for sampler=grid, got {distribution}; write "
                 "choice(...) or a range of whole numbers, or take another sampler"
             )
-        size *= len(grid[key])
+        grid[key] = list(values)
+        size *= len(values)
         if size > _GRID_LIMIT:
             raise ValueError(
                 f"the grid must have at most {_GRID_LIMIT:,} points, got more by {key}; "

@@ -12,11 +12,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cost.report.study.record import Importance, State, Study, TrialRecord
-from lightning_cost.sweep.loop import REASON, REPEATS, VERDICT, VIOLATIONS
+from lightning_cost.sweep.loop import REASON, REPEATS, STOP_REASON, VERDICT, VIOLATIONS
 from lightning_cost.sweep.objectives import Direction
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
+from lightning_cost.sweep.spending import used_by_all
 from lightning_cost.sweep.storage import SIGNATURE
 
 MIN_TRIALS = 10
@@ -39,6 +40,7 @@ def describe(study: optuna.Study, space: Space, settings: SweepSettings) -> None
         "pruner": settings.pruner,
         "seed": settings.seed,
         "space": {key: entry.written for key, entry in space.parameters.items()},
+        "training": settings.training.limits(),
     }
     study.set_user_attr(_DESCRIPTION, description)
 
@@ -76,6 +78,9 @@ def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
             name: importance(finished, place, direction)
             for place, (name, direction) in enumerate(zip(names, directions, strict=True))
         },
+        training=description.get("training", {}),
+        used=used_by_all(frozen),
+        stop_reason=study.user_attrs.get(STOP_REASON),
     )
 
 

@@ -9,13 +9,17 @@ from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.monitor.spend import SpendMeter
+from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.run_dir import FINAL_NAME, TRIAL_VARIABLE, checkpoint_to_resume
 from lightning_cost.recipe.run_report import METRIC, TEST_METRIC
 from lightning_cost.report.sweep.page import write_sweep
 from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.composition import Composition
+from lightning_cost.sweep.expectation import Expectation
 from lightning_cost.sweep.feasibility import (
     STRUCTURAL,
     BuildData,
@@ -69,14 +73,19 @@ def sweep(
     """
     require_reported(settings.found, (METRIC, TEST_METRIC))
     composition = Composition(space, hydra_side.compose, hydra_side.is_group)
-    composition({key: entry.example for key, entry in space.parameters.items()})
+    first = composition({key: entry.example for key, entry in space.parameters.items()})
+    _require_known_spend(settings.training, first)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     url = url_of(settings.storage, sweep_dir)
     with study_lock(sweep_dir):
         study = open_study(url, space, settings)
         objectives: Mapping[str, str] = {each.name: each.direction for each in settings.found}
         link = StudyLink(
-            url=url, study=settings.study, objectives=objectives, pruner=settings.pruner
+            url=url,
+            study=settings.study,
+            objectives=objectives,
+            pruner=settings.pruner,
+            training=settings.training.limits(),
         )
         link.save(sweep_dir)
         with storage_errors(url):
@@ -93,6 +102,7 @@ def sweep(
         sweep_dir=sweep_dir,
         judge=judge_of(composition, feasibility),
         launch=launch,
+        expect=None if settings.training.is_empty else Expectation(composition, feasibility),
     )
     try:
         with storage_errors(url):
@@ -111,6 +121,17 @@ def _report_so_far(study: optuna.Study, sweep_dir: Path) -> None:
             print(f"report so far: {write_sweep(collect(sweep_dir), record)}", file=sys.stderr)
     except Exception as error:  # what ended the sweep is what is to be heard
         print(f"lightning-cost: no report of the sweep: {error}", file=sys.stderr)
+
+
+def _require_known_spend(training: TrainingBudget, composed: DictConfig) -> None:
+    """Refuse limits on what the description of the training machine does not tell."""
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, RunConfig)
+    meter = SpendMeter()
+    machine = config.train_hardware or (config.hardware if config.hardware.is_local else None)
+    if machine is not None:
+        meter.price_by(machine, num_devices=1, num_nodes=1)
+    training.used(meter.spend)
 
 
 def judge_of(composition: Composition, feasibility: Feasibility) -> Judge:

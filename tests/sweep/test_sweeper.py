@@ -101,9 +101,59 @@ def test_a_run_that_fails_is_recorded(tmp_path, capsys):
     assert "batch_size must be >= 1, got -1" in found[-1].user_attrs["reason"]
 
 
+def test_a_sweep_ends_within_its_budget_and_goes_on_with_more(tmp_path, capsys):
+    words = ["model.width=4", "hydra.sweeper.num_trials=9", "compress.schedule.warmup_epochs=2"]
+    space = ["trainer.learning_rate=interval(0.01,0.1)"]
+    limit = "hydra.sweeper.training.flops"
+    assert sweep(tmp_path, *words, f"{limit}=1e3", space=space) == cli.BAD_INPUT
+    assert "hydra.sweeper.training must have room for one run" in capsys.readouterr().err
+    (waiting,) = trials_of(tmp_path)
+    assert waiting.state is TrialState.WAITING
+    expected = waiting.user_attrs["expected_flops"]["least"]
+    # room for two runs and most of a third
+    assert sweep(tmp_path, *words, f"{limit}={2.9 * expected}", space=space) == cli.KEPT
+    assert "the sweep ends with 2 of 9 trials: training budget" in capsys.readouterr().out
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    used = found["study"]["used"]["flops"]
+    spent = found["spend"]
+    assert used == spent["train_flops"]["value"] + spent["eval_flops"]["value"]
+    assert used < 2.9 * expected
+    assert found["study"]["used"]["wall_clock_s"] == spent["wall_clock_s"]["value"]
+    assert found["study"]["stop_reason"].startswith("training budget of the sweep spent: flops")
+    assert sweep(tmp_path, *words, f"{limit}={3.1 * expected}", space=space) == cli.KEPT
+    states = [trial.state for trial in trials_of(tmp_path)]
+    assert states == [TrialState.COMPLETE] * 3 + [TrialState.WAITING]
+
+
+def test_a_run_is_stopped_between_two_epochs_and_goes_on(tmp_path, capsys, monkeypatch):
+    words = ["model.width=4", "hydra.sweeper.num_trials=1", "compress.schedule.warmup_epochs=4"]
+    space = ["trainer.learning_rate=interval(0.01,0.1)"]
+    limit = "hydra.sweeper.training.flops"
+    assert sweep(tmp_path, *words, f"{limit}=1", space=space) == cli.BAD_INPUT
+    (waiting,) = trials_of(tmp_path)
+    expected = waiting.user_attrs["expected_flops"]["least"]
+    # what it is expected to compute is not known, so it starts without a forecast
+    monkeypatch.setattr("lightning_cost.sweep.sweeper.Expectation", lambda *_: lambda _: None)
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path}/study.db")
+    study._storage.set_trial_user_attr(waiting._trial_id, "expected_flops", None)
+    assert sweep(tmp_path, *words, f"{limit}={0.6 * expected}", space=space) == cli.BAD_INPUT
+    assert "which another epoch would exceed" in capsys.readouterr().err
+    (stopped,) = trials_of(tmp_path)
+    assert stopped.state is TrialState.WAITING
+    (used,) = (v["flops"] for k, v in stopped.user_attrs.items() if k.startswith("spent:"))
+    assert 0.4 * expected < used <= 0.6 * expected
+    assert sweep(tmp_path, *words, f"{limit}={2 * expected}", space=space) == cli.KEPT
+    (trial,) = trials_of(tmp_path)
+    assert trial.state is TrialState.COMPLETE
+    report = json.loads((tmp_path / "0" / "report.json").read_text())
+    assert [entry["epoch"] for entry in report["history"]] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["hydra.sweeper.training.usd=1"], "price_usd_per_hour of the training machine must be kn"),
+        (["hydra.sweeper.training.usd=50%"], "usd must be absolute in a training budget"),
         (["model.widht=1,2"], "Key 'widht' is not in struct"),
         (["hydra.sweeper.sampler=foo"], "sampler must be one of tpe"),
         (["hydra.sweeper.objectives=[accuracy]"], "objectives must be in the runs' reports"),

@@ -5,7 +5,7 @@ from collections import Counter
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.markup import path_name
-from lightning_cost.report.quantities import figures, label, quantity
+from lightning_cost.report.quantities import SPEND_UNITS, figures, label, quantity
 from lightning_cost.report.study.record import STATES, Study, TrialRecord
 
 
@@ -28,6 +28,13 @@ def facts(study: Study) -> list[tuple[str, str]]:
             )
             or "none that all trials share",
         ),
+        *(
+            (
+                f"{label(name)} of all runs",
+                f"{_amount(name, study.used.get(name))} of {_amount(name, limit)}",
+            )
+            for name, limit in study.training.items()
+        ),
         *((path_name(name), written) for name, written in study.space.items()),
         ("sampler", study.sampler or "not recorded"),
         ("pruner", study.pruner or "not recorded"),
@@ -40,6 +47,8 @@ def summary(study: Study) -> list[str]:
     counts = Counter(trial.state for trial in study.trials)
     words = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     sentences = [f"{len(study.trials)} trials: {words}."]
+    if study.stop_reason is not None:
+        sentences.append(f"The sweep ended: {study.stop_reason}.")
     refused = study.of_state("infeasible")
     if refused and len(refused) == len(study.trials):
         nearest = min(refused, key=_excess)
@@ -55,6 +64,10 @@ def summary(study: Study) -> list[str]:
             f"Nothing was feasible; the nearest, {settings}, is predicted to take {costs}."
         )
     return sentences
+
+
+def _amount(name: str, value: float | None) -> str:
+    return quantity(value, SPEND_UNITS[name])
 
 
 def over(name: str, excess: float | None) -> str:

@@ -78,6 +78,9 @@ class Study:
         space: The values of each parameter, as the user wrote them.
         trials: In the order of their numbers.
         importances: Of the parameters, by objective.
+        training: Limits on what all runs use together, by the names of a training budget.
+        used: What all runs used, those included that left no report, by the same names.
+        stop_reason: Why the last start of the sweep ended; ``None`` where it did not.
     """
 
     name: str
@@ -89,6 +92,9 @@ class Study:
     space: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[TrialRecord, ...] = ()
     importances: Mapping[str, Importance] = field(default_factory=dict)
+    training: Mapping[str, float] = field(default_factory=dict)
+    used: Mapping[str, float] = field(default_factory=dict)
+    stop_reason: str | None = None
 
     def of_state(self, *states: State) -> list[TrialRecord]:
         """The trials in one of ``states``.

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_cost.report.markup import Markup, element, section, table
-from lightning_cost.report.quantities import duration, label
+from lightning_cost.report.quantities import SPEND_UNITS, duration, label, quantity
 from lightning_cost.report.sections import marked
 from lightning_cost.report.study.record import Study
 from lightning_cost.report.sweep.rows import SweepRow
 
 _SURENESS = ("exact", "measured", "estimated")
 _UNREPORTED = ("pruned", "failed", "running", "waiting")
+
 
 Amounts = dict[str, dict[str, Any]]
 """Entries ``{value, unit, method, num_runs}``: a sum over the runs that know their amount, or
@@ -81,7 +82,8 @@ def spend(document: Mapping[str, Any]) -> Markup | None:
         ]
         for name, entry in totals.items()
     ]
-    notes = [*_saved_notes(document), *_left_out_notes(document["left_out"])]
+    used = (document["study"] or {}).get("used", {})
+    notes = [*_saved_notes(document), *_left_out_notes(document["left_out"], used)]
     body = [table(header, rows)] if rows else []
     return section(
         "Spent on the sweep", *body, *(element("p", note, class_="aside") for note in notes)
@@ -104,9 +106,13 @@ def _saved_notes(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _left_out_notes(missing: Mapping[str, Any]) -> list[str]:
+def _left_out_notes(missing: Mapping[str, Any], used: Mapping[str, float]) -> list[str]:
     if not missing["trials"]:
         return []
     trials = ", ".join(f"{number} {state}" for state, number in missing["trials"].items())
     clock = f"; by the clock they took {duration(missing['seconds'])}" if missing["seconds"] else ""
-    return [f"Not in these sums, as they left no report: {trials}{clock}."]
+    notes = [f"Not in these sums, as they left no report: {trials}{clock}."]
+    if used:
+        told = [quantity(used[name], unit) for name, unit in SPEND_UNITS.items() if name in used]
+        notes.append(f"With what they are known to have used it is {', '.join(told)}.")
+    return notes
