@@ -43,6 +43,7 @@ def feasibility(folder=None):
 @pytest.mark.parametrize("width", [4, 13, 32])
 def test_a_network_that_stays_as_it_is_costs_what_it_costs(width):
     limits = ["budget.latency_ms=0.1", "budget.macs=1e6", "budget.energy_mj=1"]
+    limits += ["budget.params=1e4", "budget.size_bytes=1e5", "budget.peak_memory_bytes=1e5"]
     with composing("compress=none", *limits) as (composition, _):
         verdict = feasibility()(composition({"model.width": width, "trainer.learning_rate": 0.1}))
     network, example = resnet8(width=width, in_channels=1), torch.zeros(1, 1, 8, 8)
@@ -121,8 +122,12 @@ def test_prices_are_kept_for_the_next_start(tmp_path):
         composed = composition({"model.width": 8, "trainer.learning_rate": 0.1})
         first = feasibility(tmp_path)(composed)
         assert Feasibility(never, never, tmp_path)(composed) == first
-        (tmp_path / "prices.json").write_text("{")
+        prices = tmp_path / "prices.jsonl"
+        kept = prices.read_text()
+        # as a start leaves it that was killed while it wrote
+        prices.write_text(f"{kept[: len(kept) // 2]}")
         assert feasibility(tmp_path)(composed) == first
+        assert Feasibility(never, never, tmp_path)(composed) == first
 
 
 def test_a_measured_latency_is_measured():
