@@ -70,7 +70,14 @@ def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def tensors_of(tree: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists, mappings and dataclasses, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     tensors: list[Tensor] = []
+    if type(tree) in (tuple, list):  # asked for at every operator: PyTorch's own walk is slow
+        for branch in tree:
+            if type(branch) not in _NO_TREES:
+                tensors += tensors_of(branch)
+        return tensors
     for leaf in tree_leaves(tree):
         if isinstance(leaf, Tensor):
             tensors.append(leaf)
@@ -79,6 +86,9 @@ def tensors_of(tree: Any) -> list[Tensor]:
         elif is_dataclass(leaf) and not isinstance(leaf, type):
             tensors += tensors_of([getattr(leaf, field.name) for field in fields(leaf)])
     return tensors
+
+
+_NO_TREES = (int, float, bool, str, type(None))
 
 
 def map_tensors(function: Callable[[Tensor], Any], example: Example) -> Example:

@@ -231,7 +231,12 @@ class Hardware:
         return Prices.load(self.prices).pue.value if self.kind in _IN_DATA_CENTRES else 1.0
 
     def price(
-        self, network: nn.Module, example: Example, *, latency: Measurement | None = None
+        self,
+        network: nn.Module,
+        example: Example,
+        *,
+        latency: Measurement | None = None,
+        has_remarks: bool = True,
     ) -> Cost:
         """What a deployed network costs here: latency, and energy and money where they are known.
 
@@ -244,11 +249,15 @@ class Hardware:
             network: As deployed.
             example: What one forward pass takes; brought to this device's batch size.
             latency: Where it is known already; nothing is timed then.
+            has_remarks: Whether an estimate names what the device has no room for.
         """
         example = with_batch_size(example, self.batch_size)
         if latency is None:
-            price = self._measured if self.is_local else self._estimated
-            latency = price(network, example)
+            latency = (
+                self._measured(network, example)
+                if self.is_local
+                else self._estimated(network, example, has_remarks=has_remarks)
+            )
         cost: Cost = {Resource.latency_ms: latency}
         if self._missing_energy() is None:
             cost[Resource.energy_mj] = self._energy(network, example, latency)
@@ -336,17 +345,18 @@ class Hardware:
             precision=self.precision,
         )
 
-    def _estimated(self, network: nn.Module, example: Example) -> Measurement:
+    def _estimated(self, network: nn.Module, example: Example, *, has_remarks: bool) -> Measurement:
+        rooms = {
+            "memory": self.memory_bytes,
+            "flash": self.flash_bytes,
+            "SRAM": self.sram_bytes,
+        }
         return estimated_latency(
             network,
             example,
             roofline=self.roofline(),
             device=self.name,
-            memory_bytes={
-                "memory": self.memory_bytes,
-                "flash": self.flash_bytes,
-                "SRAM": self.sram_bytes,
-            },
+            memory_bytes=rooms if has_remarks else {},
         )
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from lightning_cost.cost.forward import (
     Example,
     batch_size_of,
-    observing,
-    run_forward,
     tensors_of,
-    with_batch_size,
 )
 from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.size import Stored, named_stored, stored_bytes
@@ -150,10 +147,11 @@ def layers_of(network: nn.Module, example: Example) -> tuple[list[Layer], tuple[
     Returns:
         The layers, and the operators that were not counted.
     """
-    report = count_macs(network, example)
     modules = dict(network.named_modules())
+    with _counting_calls(modules) as all_calls:
+        report = count_macs(network, example)
     innermost = _innermost(modules, report.by_module)
-    calls = _calls(modules, innermost, with_batch_size(example, 1))
+    calls = {name: shapes for name, shapes in all_calls.items() if name in innermost}
     batch_size = batch_size_of(example)
     found: list[Layer] = []
     for name, module in modules.items():
@@ -296,11 +294,14 @@ def _own_macs(name: str, module: nn.Module, macs: Mapping[str, int]) -> int:
     return macs[name] - sum(macs.get(child, 0) for child in children)
 
 
-def _calls(
-    modules: Mapping[str, nn.Module], layers: Collection[str], sample: Example
-) -> dict[str, dict[_Shapes, int]]:
-    """How often each layer that is not fused runs, by the shapes that it runs with."""
-    network = modules[""]
+@contextmanager
+def _counting_calls(
+    modules: Mapping[str, nn.Module],
+) -> Iterator[dict[str, dict[_Shapes, int]]]:
+    """How often each module runs meanwhile, by the shapes that it runs with.
+
+    One without weights that keeps the shape is left out: it is fused into another.
+    """
     calls: dict[str, dict[_Shapes, int]] = {}
 
     def counter(name: str) -> Callable[..., None]:
@@ -328,12 +329,11 @@ def _calls(
 
         return count
 
-    with ExitStack() as stack, observing(network):
-        for name in layers:
-            hook = modules[name].register_forward_hook(counter(name), with_kwargs=True)
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            hook = module.register_forward_hook(counter(name), with_kwargs=True)
             stack.callback(hook.remove)
-        run_forward(network, sample)
-    return calls
+        yield calls
 
 
 def _weights(module: nn.Module) -> list[Stored]:

@@ -11,9 +11,10 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.memory import peak_memory_bytes
 from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.shape_only import ShapeOnly
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.deploy import deploy, deployed_copy
 
 
 def measure(
@@ -43,12 +44,43 @@ def measure(
     """
     wanted = _wanted(resources, hardware)
     with torch.random.fork_rng(devices=[]):
-        deployed = deployed_copy(network, example)
-        weight = next(deployed.parameters(), torch.empty(0))
-        example = map_tensors(lambda tensor: tensor.to(weight.device), example)
-        cost = _counted(deployed, example, wanted)
-        if hardware is not None and not all(resource.is_counted for resource in wanted):
-            cost |= hardware.price(deployed, example)
+        return _priced(deployed_copy(network, example), example, hardware, wanted)
+
+
+def measure_structure(
+    network: nn.Module,
+    example: Example,
+    *,
+    hardware: Hardware | None = None,
+    resources: Sequence[Resource | str] | None = None,
+) -> Cost:
+    """As :func:`measure`, of a network on the meta device that nobody needs any more.
+
+    It is deployed in place, and shapes are found by closed form where they can be. What the device
+    lacks memory for is not remarked.
+
+    Raises:
+        ValueError: If a resource is unknown, or cannot be priced on ``hardware``.
+    """
+    wanted = _wanted(resources, hardware)
+    with ShapeOnly():
+        deploy(network, example)
+        return _priced(network, example, hardware, wanted, has_remarks=False)
+
+
+def _priced(
+    deployed: nn.Module,
+    example: Example,
+    hardware: Hardware | None,
+    wanted: Sequence[Resource],
+    *,
+    has_remarks: bool = True,
+) -> Cost:
+    weight = next(deployed.parameters(), torch.empty(0))
+    example = map_tensors(lambda tensor: tensor.to(weight.device), example)
+    cost = _counted(deployed, example, wanted)
+    if hardware is not None and not all(resource.is_counted for resource in wanted):
+        cost |= hardware.price(deployed, example, has_remarks=has_remarks)
     return {resource: cost[resource] for resource in wanted}
 
 

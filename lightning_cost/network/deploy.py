@@ -39,12 +39,25 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
     """
     with torch.inference_mode(False):
         deployed = copy.deepcopy(network)
-        device = "meta" if any(weight.is_meta for weight in network.parameters()) else "cpu"
+    deploy(deployed, example)
+    return deployed
+
+
+def deploy(deployed: nn.Module, example: Example) -> None:
+    """Bring a network in place to the form that :func:`deployed_copy` makes of a copy.
+
+    Args:
+        deployed: What becomes the deployed network.
+        example: What one forward pass takes, on any device.
+    """
+    with torch.inference_mode(False):
+        is_meta = any(weight.is_meta for weight in deployed.parameters())
+        device = "meta" if is_meta else "cpu"
         deployed.to(device).eval().requires_grad_(False)
         for parameter in deployed.parameters():
             parameter.grad = None
         # exporters write another memory format out as gathers, which OpenVINO gets wrong in int8
-        for tensor in (*deployed.parameters(), *deployed.buffers()):
+        for tensor in () if is_meta else (*deployed.parameters(), *deployed.buffers()):
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         for module in list(deployed.modules()):
             for change in lineage_of(module):
@@ -56,4 +69,3 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
 
         sample = map_tensors(moved, example)
         fold_batch_norms(deployed, foldable_pairs(deployed, sample))
-    return deployed

@@ -121,6 +121,9 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     weight = layer.weight
+    if weight.is_meta:  # which has shapes alone
+        bias = weight.new_empty(norm.num_features) if layer.bias is None else layer.bias
+        return _swaps(layer, norm, bias)
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight
@@ -129,7 +132,12 @@ def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
     if norm.bias is not None:
         bias = bias + norm.bias
     _scale_filters(layer, scale)
-    swaps = []
+    return _swaps(layer, norm, bias)
+
+
+def _swaps(layer: Layer, norm: _BatchNorm, bias: Tensor) -> list[ParameterSwap]:
+    """Give ``layer`` the bias; what that does to the parameters of both."""
+    weight, swaps = layer.weight, []
     if layer.bias is None:
         layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
         swaps.append(ParameterSwap(old=None, new=layer.bias))

@@ -1,5 +1,6 @@
 """What a run's network will cost, and whether it can keep its budget, before it is trained."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -12,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lightning_cost.cost.resource import Resource
-from lightning_cost.monitor.measure import measure
+from lightning_cost.cost.shape_only import ShapeOnly
+from lightning_cost.monitor.measure import measure, measure_structure
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.data import first_images
 from lightning_cost.recipe.smallest import smallest_cost
-from lightning_cost.report.files import write_text
 from lightning_cost.report.quantities import quantity
 
-PRICES_NAME = "prices.json"
+PRICES_NAME = "prices.jsonl"
 STRUCTURAL = ("model", "compress", "hardware", "runtime", "budget", "ranking", "data")
 """The parts of a configuration that a network's cost and limits follow from."""
 
@@ -114,7 +115,7 @@ class Feasibility:
             config = OmegaConf.to_object(composed)
             assert isinstance(config, RunConfig)
             self._verdicts[key] = self._priced(config)
-            self._save()
+            self._save(key, self._verdicts[key])
         return self._verdicts[key]
 
     def data_of(self, config: RunConfig) -> Any:
@@ -135,7 +136,8 @@ class Feasibility:
         on_meta = not config.compress.prune and config.compress.quantize is None
         on_meta = on_meta and (is_counted or not config.hardware.is_local)
         network, example = self.built(config, on_meta=on_meta)
-        cost = measure(network, example, hardware=config.hardware, resources=resources)
+        priced = measure_structure if on_meta else measure
+        cost = priced(network, example, hardware=config.hardware, resources=resources)
         limits = config.budget.limits(cost)
         if config.compress.prune or config.compress.quantize is not None:
             cost = smallest_cost(config, network, example, limits, cost, may_measure=True)
@@ -148,7 +150,11 @@ class Feasibility:
         """The network, and one of the images that it is for."""
         data = self.data_of(config)
         example = self._example_of(config, data)
-        with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            if on_meta:
+                stack.enter_context(ShapeOnly())
+                stack.enter_context(torch.device("meta"))
             network = self._build_network(config, data)
         return network, example.to("meta") if on_meta else example
 
@@ -158,22 +164,24 @@ class Feasibility:
         return self._images[id(data)]
 
     def _read(self) -> dict[str, Verdict]:
+        """The prices of earlier starts; what cannot be read, a line cut off, say, is found anew."""
+        found: dict[str, Verdict] = {}
         if self._path is None or not self._path.exists():
-            return {}
-        try:
-            kept = json.loads(self._path.read_text())
-            return {key: Verdict(**entry) for key, entry in kept.items()}
-        except (ValueError, TypeError, AttributeError):
-            return {}  # prices that cannot be read are found anew
+            return found
+        for line in self._path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                kept = json.loads(line)
+                found[kept.pop("key")] = Verdict(**kept)
+        return found
 
-    def _save(self) -> None:
+    def _save(self, key: str, verdict: Verdict) -> None:
+        """Add a line, so that a thousand prices do not take a thousand times as long."""
         if self._path is None:
             return
-        entries = {
-            key: {"predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
-            for key, verdict in self._verdicts.items()
-        }
-        write_text(self._path, json.dumps(entries))
+        line = {"key": key, "predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
+        with self._path.open("a") as file:
+            # where the last start was killed while it wrote, its line ends here
+            file.write(f"\n{json.dumps(line)}")
 
 
 def _key(composed: DictConfig) -> str:

@@ -1,6 +1,7 @@
 """Sweeps by the command line, with real fits of tiny networks on digits."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -179,6 +180,58 @@ def started(folder, *words):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heeding
     )
+
+
+def a_moment(folder, chance):
+    """Something that a running sweep does, drawn at random, and then a little more time."""
+    known = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+
+    def new(name):
+        return lambda: any(
+            known.get(path) != path.stat().st_mtime_ns for path in folder.glob(f"*/{name}")
+        )
+
+    is_begun = (folder / "study.db").exists
+    happened = chance.choice([is_begun, new("config.yaml"), new("last.ckpt"), new("report.json")])
+    return happened, chance.uniform(0, 0.3)
+
+
+def kill(process, happened, delay):
+    until(lambda: happened() or process.poll() is not None, seconds=600)
+    time.sleep(delay)
+    process.kill()
+    said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == -signal.SIGKILL, said
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_moments(tmp_path):
+    num_trials, chance = 16, random.Random(0)
+    words = ["compress.schedule.warmup_epochs=2", f"hydra.sweeper.num_trials={num_trials}"]
+    done = {}
+    for _ in range(10):
+        happened, delay = a_moment(tmp_path, chance)
+        process = started(tmp_path, *words)
+        kill(process, happened, delay)
+        trials = trials_of(tmp_path) if (tmp_path / "study.db").exists() else []
+        finished = {t.number: t for t in trials if t.state is TrialState.COMPLETE}
+        for number, report in done.items():  # what had finished stays as it was
+            assert number in finished
+            assert (tmp_path / str(number) / "report.json").read_bytes() == report
+        done = {n: (tmp_path / str(n) / "report.json").read_bytes() for n in finished}
+    last = started(tmp_path, *words)
+    said = last.communicate(timeout=1800)[0].decode()
+    assert last.returncode == cli.KEPT, said
+    finished = [trial for trial in trials_of(tmp_path) if trial.state is TrialState.COMPLETE]
+    assert len(finished) == num_trials
+    assert {t.state for t in trials_of(tmp_path)} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len({tuple(sorted(trial.params.items())) for trial in finished}) == num_trials
+    for trial in finished:
+        report = json.loads((tmp_path / str(trial.number) / "report.json").read_text())
+        assert [entry["epoch"] for entry in report["history"]] == [0, 1]
+        if trial.number in done:
+            kept = (tmp_path / str(trial.number) / "report.json").read_bytes()
+            assert kept == done[trial.number]
 
 
 def until(condition, seconds=120):
