@@ -36,9 +36,9 @@ from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import is_prepared
 from lightning_cost.runtime.contract import open_file
-from tests.gauntlet.networks import fits
-from tests.gauntlet.networks.case import Case
-from tests.gauntlet.networks.laws import (
+from tests.gauntlet.strange import fits
+from tests.gauntlet.strange.case import Case
+from tests.gauntlet.strange.laws import (
     noise_share,
     outputs_of,
     require,
@@ -47,7 +47,7 @@ from tests.gauntlet.networks.laws import (
     require_untouched,
     state_of,
 )
-from tests.gauntlet.networks.outcome import BrokenLawError, Outcome
+from tests.gauntlet.strange.outcome import BrokenLawError, Outcome
 from tests.reference.random_networks import randomised
 
 KEPT_MACS = 0.7

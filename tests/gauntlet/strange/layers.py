@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.gauntlet.networks.case import Case, drawn, head, image, row, tokens
+from tests.gauntlet.strange.case import Case, drawn, head, image, row, tokens
 
 
 class Recurrent(nn.Module):

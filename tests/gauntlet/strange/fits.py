@@ -21,7 +21,7 @@ from lightning_cost import (
 from lightning_cost.cost.forward import call_arguments, run_forward, tensors_of
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.pruning.target.channels import ChannelRules
-from tests.gauntlet.networks.laws import outputs_of, require, require_equal
+from tests.gauntlet.strange.laws import outputs_of, require, require_equal
 
 
 def loss_of(outputs: Any) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.forward import observing, run_forward, tensors_of
-from tests.gauntlet.networks.outcome import BrokenLawError
+from tests.gauntlet.strange.outcome import BrokenLawError
 
 
 def outputs_of(network: nn.Module, example: Any) -> list[Tensor]:

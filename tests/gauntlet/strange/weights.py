@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from tests.gauntlet.networks.case import Case, drawn, head, image, row
+from tests.gauntlet.strange.case import Case, drawn, head, image, row
 
 
 class SharedLayer(nn.Module):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.gauntlet.networks.case import Case, drawn, head, image, row
+from tests.gauntlet.strange.case import Case, drawn, head, image, row
 
 
 class Trunk(nn.Module):
