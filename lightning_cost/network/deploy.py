@@ -1,11 +1,11 @@
 """The network as it is deployed, which is what every cost is the cost of."""
 
-import copy
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, map_tensors
 from lightning_cost.network.folding import fold_batch_norms, foldable_pairs
 from lightning_cost.network.lineage import lineage_of
@@ -38,7 +38,7 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
     Identity()
     """
     with torch.inference_mode(False):
-        deployed = copy.deepcopy(network)
+        deployed = duplicated(network)
         device = "meta" if any(weight.is_meta for weight in network.parameters()) else "cpu"
         deployed.to(device).eval().requires_grad_(False)
         for parameter in deployed.parameters():

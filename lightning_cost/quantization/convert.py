@@ -1,6 +1,5 @@
 """From fake quantisers to stored integers and the operators that runtimes run in 8 bits."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import become_identity
 from lightning_cost.quantization.bias import quantize_bias, with_room
@@ -75,7 +75,7 @@ def convert(
     network: nn.Module, sources: Mapping[str, str], tables: Sequence[str] = ()
 ) -> nn.Module:
     """A converted copy of a prepared and calibrated network; see :func:`convert_in_place`."""
-    converted = copy.deepcopy(network).eval()
+    converted = duplicated(network).eval()
     convert_in_place(converted, sources, tables)
     return converted
 

@@ -1,10 +1,10 @@
 """Saving a quantised network in the bits that its schemes give it, and loading it again."""
 
-import copy
 from pathlib import Path
 
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.deploy import Deployable
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
@@ -88,7 +88,7 @@ def load_packed(network: nn.Module, path: str | Path) -> nn.Module:
 def _converted(network: nn.Module) -> nn.Module:
     if not activation_fake_quantizers(network):
         return network
-    converted = copy.deepcopy(network).eval()
+    converted = duplicated(network).eval()
     for module in list(converted.modules()):
         for change in lineage_of(module):
             if isinstance(change, Deployable):
