@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
+from lightning_cost.network.original import original_of
 from lightning_cost.network.participants import callbacks_of
 from lightning_cost.network.structural import check_shapes, network_state
 
@@ -35,10 +36,11 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
             f"checkpoint must carry a lineage, got {str(checkpoint)!r} without one; "
             "save it from a Trainer with GlobalRankingPruning or QuantizationAwareTraining"
         )
-    replay(network, lineage_from_list(record["changes"]))
+    original = original_of(network)
+    replay(original, lineage_from_list(record["changes"]))
     state = network_state(saved["state_dict"], record["network"])
-    check_shapes(network, state)
-    network.load_state_dict(state)
+    check_shapes(original, state)
+    original.load_state_dict(state)
     return network.eval()
 
 
