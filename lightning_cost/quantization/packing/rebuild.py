@@ -109,8 +109,10 @@ def _layer(network: nn.Module, name: str, shape: list[int]) -> tuple[nn.Module, 
 def _load_tensors(network: nn.Module, entries: list[list[Any]], read: Reader) -> None:
     names = {name for name, *_ in entries}
     for name, module in list(network.named_modules()):
-        # one that was folded into the layer before it
-        if isinstance(module, _BatchNorm) and f"{name}.running_mean" not in names:
+        # one that was folded into the layer before it: without statistics it could not be
+        has_statistics = getattr(module, "running_mean", None) is not None
+        is_norm = isinstance(module, _BatchNorm) and has_statistics
+        if is_norm and f"{name}.running_mean" not in names:
             become_identity(module)
     found: dict[str, Tensor] = {}
     for name, *_ in entries:
