@@ -200,8 +200,9 @@ class InPlace(nn.Module):
         y += x
         y.mul_(0.5)
         self.relu(y)
-        y[:, :, 0] = 0
-        return self.end(y)
+        z = y.clone()
+        z[:, :, 0] = 0
+        return self.end(z)
 
 
 class WritesChannels(nn.Module):
@@ -279,7 +280,7 @@ class CasesOfLists(nn.Module):
     def __init__(self):
         super().__init__()
         self.steps = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
-        self.heads = nn.ModuleDict({"a b": nn.Linear(8, 3), "forward": nn.Linear(8, 2)})
+        self.heads = nn.ModuleDict({"a b": nn.Linear(8, 3), "weight": nn.Linear(8, 2)})
 
     def forward(self, x):
         for step in self.steps:

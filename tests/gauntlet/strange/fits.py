@@ -20,6 +20,7 @@ from lightning_cost import (
 )
 from lightning_cost.cost.forward import call_arguments, run_forward, tensors_of
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
+from lightning_cost.network.original import original_of
 from lightning_cost.pruning.target.channels import ChannelRules
 from tests.gauntlet.strange.laws import outputs_of, require, require_equal
 
@@ -82,7 +83,7 @@ def require_resumable(
 
 
 def _plain(network: nn.Module) -> nn.Module:
-    return getattr(network, "_orig_mod", network)
+    return original_of(network)
 
 
 def _fit(

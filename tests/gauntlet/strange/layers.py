@@ -442,7 +442,7 @@ CASES = {
     ),
     "deep": Case(
         build=lambda: nn.Sequential(
-            *(layer for _ in range(40) for layer in (nn.Linear(8, 8), nn.ReLU())), nn.Linear(8, 3)
+            *(layer for _ in range(16) for layer in (nn.Linear(8, 8), nn.ReLU())), nn.Linear(8, 3)
         ),
         example=row,
         noise=0.5,

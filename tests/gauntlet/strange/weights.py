@@ -127,10 +127,10 @@ class Hypernetwork(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.code, self.maker = nn.Linear(8, 6), nn.Linear(6, 3 * 8)
+        self.coder, self.maker = nn.Linear(8, 6), nn.Linear(6, 3 * 8)
 
     def forward(self, x):
-        weight = self.maker(self.code(x).relu()).view(-1, 3, 8)
+        weight = self.maker(self.coder(x).relu()).view(-1, 3, 8)
         return torch.einsum("bof,bf->bo", weight, x)
 
 
