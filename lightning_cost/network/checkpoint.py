@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
-from lightning_cost.network.original import original_of
+from lightning_cost.network.original import original_of, require_workable
 from lightning_cost.network.participants import callbacks_of
 from lightning_cost.network.structural import check_shapes, network_state
 
@@ -27,7 +27,8 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file carries no lineage, or belongs to another architecture.
+        ValueError: If the file carries no lineage, belongs to another architecture, or
+            ``network`` has lazy layers that were never run.
     """
     saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     record = saved.get(CHECKPOINT_KEY)
@@ -37,6 +38,7 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
             "save it from a Trainer with GlobalRankingPruning or QuantizationAwareTraining"
         )
     original = original_of(network)
+    require_workable(original)
     replay(original, lineage_from_list(record["changes"]))
     state = network_state(saved["state_dict"], record["network"])
     check_shapes(original, state)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_cost.cost.forward import Example, observing, run_forward, tensors_of
-from lightning_cost.network.original import require_python
+from lightning_cost.network.original import require_workable
 
 
 class Value(NamedTuple):
@@ -88,7 +88,7 @@ def trace_dataflow(network: nn.Module, example: Example) -> Dataflow:
     Raises:
         ValueError: If a part of the network is TorchScript, whose reads nobody sees.
     """
-    require_python(network)
+    require_workable(network)
     recorder = _Recorder()
     handles = []
     for name, module in network.named_modules():

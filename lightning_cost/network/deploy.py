@@ -9,7 +9,7 @@ from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, map_tensors
 from lightning_cost.network.folding import fold_batch_norms, foldable_pairs
 from lightning_cost.network.lineage import lineage_of
-from lightning_cost.network.original import original_of, require_python
+from lightning_cost.network.original import original_of, require_workable
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
     """
     with torch.inference_mode(False):
         network = original_of(network)
-        require_python(network)
+        require_workable(network)
         deployed = duplicated(network)
         device = "meta" if any(weight.is_meta for weight in network.parameters()) else "cpu"
         deployed.to(device).eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 def original_of(network: nn.Module) -> nn.Module:
@@ -15,12 +16,18 @@ def original_of(network: nn.Module) -> nn.Module:
     return wrapped if isinstance(wrapped, nn.Module) else network
 
 
-def require_python(network: nn.Module) -> None:
+def require_workable(network: nn.Module) -> None:
     """Refuse a network of which a part cannot be looked into, nor changed.
 
     Raises:
-        ValueError: If a part of it is TorchScript; names it.
+        ValueError: If a part of it is TorchScript, or has no weights yet; names it.
     """
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if is_lazy(tensor):
+            raise ValueError(
+                f"network must know the sizes of its weights, got a lazy one at {name!r}; run it "
+                "once on a batch before anything else"
+            )
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             place = f"at {name!r}" if name else "as a whole"

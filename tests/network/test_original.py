@@ -60,3 +60,25 @@ def test_torchscript_is_named(network, place):
     for look in (measure, trace_dataflow):
         with pytest.raises(ValueError, match=f"got TorchScript {place}; give it as it was before"):
             look(whole, x)
+
+
+def test_lazy_layers_that_never_ran_are_named(tmp_path):
+    x = torch.randn(2, 1, 6, 6)
+
+    def build():
+        return nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+
+    asked = "got a lazy one at '0.weight'; run it once on a batch"
+    with pytest.raises(ValueError, match=asked):
+        measure(build(), x)
+    trained = build().eval()
+    expected = trained(x)
+    assert measure(trained, x)
+    record = {"network": "", "changes": []}
+    checkpoint = {CHECKPOINT_KEY: record, "state_dict": trained.state_dict()}
+    torch.save(checkpoint, tmp_path / "network.ckpt")
+    fresh = build()
+    with pytest.raises(ValueError, match=asked):
+        load_compressed(fresh, tmp_path / "network.ckpt")
+    fresh(x)
+    assert torch.equal(load_compressed(fresh, tmp_path / "network.ckpt")(x), expected)

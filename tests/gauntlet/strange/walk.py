@@ -19,6 +19,7 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.size import count_params, size_bytes
 from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.faithful import faithful_copy
 from lightning_cost.network.lineage import (
     CHECKPOINT_KEY,
     apply_change,
@@ -248,7 +249,7 @@ class Walk:
             tried.zero_grad(set_to_none=True)
         tried.eval()
         before = state_of(tried)
-        converted = deployed_copy(tried, example)
+        converted = faithful_copy(tried, example)
         require_untouched(before, tried, "converting")
         for batch in (example, self._other()):
             found, expected = outputs_of(converted, batch), outputs_of(tried, batch)
