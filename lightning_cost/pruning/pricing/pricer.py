@@ -262,7 +262,9 @@ def _count_operators(
             return
         layers = owners & names
         if not layers:
-            counts[Resource.macs, ""][f"operator {len(outside)}"] = operation.flops // 2
+            place = max(names, key=len, default="") or type(network).__name__
+            part = f"operator {len(outside)}, {operation.name} in {place}"
+            counts[Resource.macs, ""][part] = operation.flops // 2
             outside.append(operation.flops)
             return
         own = counts[Resource.macs, max(layers, key=len)]
