@@ -349,9 +349,7 @@ def bytes_image():
 CASES = {
     "keyword_only": Case(build=KeywordOnly, example=lambda: {"left": row(), "right": row() + 1}),
     "several_inputs": Case(build=SeveralInputs, example=lambda: (image(), row())),
-    "several_by_name": Case(
-        build=SeveralInputs, example=lambda: {"row": row(), "image": image()}
-    ),
+    "several_by_name": Case(build=SeveralInputs, example=lambda: {"row": row(), "image": image()}),
     "optional_input": Case(build=Optional, example=lambda: (image(), None)),
     "any_arguments": Case(build=AnyArguments, example=lambda: (image(), row())),
     "list_input": Case(build=ListInput, example=lambda: ([row(), row() + 1],)),

@@ -103,9 +103,7 @@ def _fit(
             GlobalRankingPruning(
                 ModelBudget(macs="70%"),
                 schedule=PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=1),
-                search=EvolutionSearch(
-                    num_candidates=1, calibration_samples=4, search_samples=4
-                ),
+                search=EvolutionSearch(num_candidates=1, calibration_samples=4, search_samples=4),
                 channels=ChannelRules(multiple=1),
                 loss=lambda tried, batch: loss_of(run_forward(tried, batch[0])).detach(),
                 search_data=[(example, torch.zeros(1))],

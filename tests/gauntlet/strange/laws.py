@@ -38,9 +38,7 @@ def require_close(expected: list[Tensor], found: list[Tensor], share: float, law
     """Raise where an output is off by more than ``share`` of its largest value."""
     require(len(expected) == len(found), f"{law}: {len(expected)} outputs became {len(found)}")
     for one, other in zip(expected, found, strict=True):
-        require(
-            one.shape == other.shape, f"{law}: {_described(one)} became {_described(other)}"
-        )
+        require(one.shape == other.shape, f"{law}: {_described(one)} became {_described(other)}")
         if one.is_floating_point() or one.is_complex():
             off = difference(one, other)
             require(off <= share, f"{law}: off by {off:.1e} of the largest value")
@@ -77,8 +75,10 @@ def state_of(network: nn.Module) -> dict[str, Any]:
         ],
         "tensors": [id(tensor) for tensor in tensors],
         "values": [
-            None if isinstance(tensor, nn.parameter.UninitializedTensorMixin) else
-            copy.deepcopy(tensor.detach()) for tensor in tensors
+            None
+            if isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+            else copy.deepcopy(tensor.detach())
+            for tensor in tensors
         ],
         "gradients": [(tensor.requires_grad, id(tensor.grad)) for tensor in tensors],
         "random": (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()),

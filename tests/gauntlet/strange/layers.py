@@ -123,7 +123,11 @@ class PickedChannels(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.left, self.right = nn.Conv2d(3, 12, 3), nn.Conv2d(5, 4, 1), nn.Conv2d(7, 4, 1)
+        self.stem, self.left, self.right = (
+            nn.Conv2d(3, 12, 3),
+            nn.Conv2d(5, 4, 1),
+            nn.Conv2d(7, 4, 1),
+        )
         self.end = nn.Sequential(*head(8))
 
     def forward(self, x):
@@ -387,9 +391,7 @@ CASES = {
         example=image,
     ),
     "norm_without_weights": Case(
-        build=_images(
-            lambda: nn.Conv2d(3, 8, 3), lambda: nn.BatchNorm2d(8, affine=False), nn.ReLU
-        ),
+        build=_images(lambda: nn.Conv2d(3, 8, 3), lambda: nn.BatchNorm2d(8, affine=False), nn.ReLU),
         example=image,
     ),
     "norm_without_statistics": Case(
@@ -432,7 +434,12 @@ CASES = {
     ),
     "rms_norm": Case(
         build=lambda: nn.Sequential(
-            nn.Linear(8, 12), nn.RMSNorm(12), nn.ReLU(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)
+            nn.Linear(8, 12),
+            nn.RMSNorm(12),
+            nn.ReLU(),
+            nn.Linear(12, 6),
+            nn.ReLU(),
+            nn.Linear(6, 3),
         ),
         example=row,
     ),

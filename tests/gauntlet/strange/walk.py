@@ -5,8 +5,7 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from lightning_cost.network.lineage import (
     lineage_of,
     lineage_to_list,
 )
-from lightning_cost.network.original import original_of
 from lightning_cost.network.optimizer import swap_parameters
+from lightning_cost.network.original import original_of
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.saliency import group_saliency
 from lightning_cost.pruning.structure.plan import masked
@@ -182,9 +181,7 @@ class Walk:
         }.items():
             told = f"predicted {predicted[resource]:g} {resource}, counted {value:g}"
             require(predicted[resource] == value, told)
-        require(
-            predicted[Resource.macs] <= problem.limits[Resource.macs], "the budget is kept"
-        )
+        require(predicted[Resource.macs] <= problem.limits[Resource.macs], "the budget is kept")
         self._cut(change)
 
     def _cut(self, change: Any) -> None:
