@@ -9,12 +9,14 @@ TORCH := $(shell grep -o '^torch==[0-9.]*' constraints.txt)
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow vision launchers executorch lint types imports examples conf check clean
+.PHONY: help demo test slow vision launchers executorch gauntlet gauntlet-short lint types imports \
+	examples conf check clean
 
 help:
 	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
 	@echo "make test   install, then all tests but the slow ones"
 	@echo "make check  everything that CI runs"
+	@echo "make gauntlet  kills, ranks, hostile input, strange networks, long runs: hours"
 
 # Installing: torch first, by itself, so that nothing else chooses its build. Done once; each stamp is
 # redone when what it was made from changes.
@@ -73,6 +75,13 @@ $(VENV)-launchers/.installed: pyproject.toml constraints.txt
 	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt --no-deps hydra-ray-launcher
 	touch $@
 
+# everything that tries to break a run, with its own table: hours; the short form: minutes
+gauntlet: $(VENV)/.dev-installed
+	$(TEST_ENV) $(BIN)/python -m tests.gauntlet
+
+gauntlet-short: $(VENV)/.dev-installed
+	$(TEST_ENV) $(BIN)/python -m tests.gauntlet --short
+
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -93,7 +102,7 @@ examples: $(VENV)/.dev-installed
 conf: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python tests/conf_runs.py
 
-check: test lint types imports slow launchers vision examples conf executorch
+check: test lint types imports slow gauntlet-short launchers vision examples conf executorch
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

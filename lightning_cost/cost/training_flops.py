@@ -1,11 +1,11 @@
 """FLOPs of a training step, estimated from the network alone: forward and backward."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.flop_counter import FlopCounter
 from lightning_cost.cost.forward import (
     Example,
@@ -52,7 +52,7 @@ def training_flops(network: nn.Module, example: Example) -> TrainingFlops:
     samples = with_batch_size(example, 2)
     counter = FlopCounter()
     with observing(network):
-        trained = copy.deepcopy(network).train()
+        trained = duplicated(network).train()
         with torch.enable_grad(), counter:
             outputs = tensors_of(run_forward(trained, samples))
             loss = sum(output.float().sum() for output in outputs if output.requires_grad)

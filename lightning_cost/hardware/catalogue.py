@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from lightning_cost.cost.documents import UnreadableError, read_yaml
 
 
 def conf_dir() -> Path:
@@ -58,7 +58,13 @@ def read_description(path: Path) -> dict[str, Any]:
             f"path must be that of a hardware description, got {str(path)!r}, which is no file; "
             f"or load one of {', '.join(known_hardware())} by name"
         )
-    content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    try:
+        content = read_yaml(path)
+    except UnreadableError as error:
+        raise ValueError(
+            f"a description must be a YAML file of names and values, got {error} in "
+            f"{str(path)!r}; see conf/hardware/raspberry_pi_4.yaml"
+        ) from None
     if not isinstance(content, Mapping):
         raise ValueError(
             f"a hardware description must hold names and values, got {type(content).__name__} in "

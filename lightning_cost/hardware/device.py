@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 from torch import nn
 
@@ -45,6 +46,12 @@ _FIGURES = (
 )
 _ORIGINS = ("data_sheet", "derived", "measured", "list_price")
 _PRECISIONS = ("float32", "bfloat16")
+_TYPES: dict[Any, tuple[Any, str]] = {
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -119,6 +126,7 @@ class Hardware:
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name in ("num_threads", "batch_size", *_FIGURES):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -313,6 +321,22 @@ class Hardware:
                     f"{name} must be given for hardware that is not local, got None for "
                     f"{self.name!r}; take it from the data sheet, or set is_local: true. "
                     f"Described devices: {', '.join(known_hardware())}"
+                )
+
+    def _check_types(self) -> None:
+        """Refuse what a file may hold and a configuration may not: another type than a field's."""
+        for each in fields(self):
+            value, allowed = getattr(self, each.name), get_args(each.type)
+            if not allowed or get_origin(each.type) is dict:
+                allowed = (each.type,)
+            if value is None and NoneType in allowed:
+                continue
+            kinds, wanted = _TYPES.get(allowed[0], (dict, "names and values"))
+            is_number = kinds is not bool and isinstance(value, bool)
+            if is_number or not isinstance(value, kinds):
+                raise ValueError(
+                    f"{each.name} of hardware {self.name!r} must be {wanted}, got {value!r}; "
+                    "see conf/hardware/raspberry_pi_4.yaml"
                 )
 
     def _check_provenance(self) -> None:

@@ -6,11 +6,16 @@ and done again after a resume, but was used all the same.
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_cost.cost.documents import read_json
+
 INTERVAL_S = 5.0
+_OTHERS = ("run_id", "journal", "training", "evaluation")
+_RUN_ID = re.compile(r"\w{1,64}")
 
 
 class SpendJournal:
@@ -48,10 +53,11 @@ class SpendJournal:
     def read(self) -> dict[str, Any] | None:
         """What was last written, ``None`` if there is nothing that can be read."""
         try:
-            state: dict[str, Any] = json.loads(self.path.read_text())
+            state = read_json(self.path)
         except (OSError, ValueError):
             return None
-        return state
+        is_whole = isinstance(state, dict) and all(_is_possible(*entry) for entry in state.items())
+        return state if is_whole else None
 
     def close(self) -> None:
         """Remove the file: the run has ended by itself, and its checkpoints know everything."""
@@ -66,6 +72,8 @@ def find_journal(
 ) -> SpendJournal | None:
     """The journal of a run, which stays where it was begun, whatever restarts there are.
 
+    Nothing but a file of the journal's own name is ever written, whatever a checkpoint says.
+
     Args:
         run_id: Of the run, the same after a resume.
         folders: Where its checkpoints lie, the one that is resumed first.
@@ -74,10 +82,25 @@ def find_journal(
     Returns:
         The one that exists, or a new one in the first of ``folders``; ``None`` without any, as
         what leaves no checkpoint cannot be resumed.
+
+    Raises:
+        ValueError: If ``run_id`` is none.
     """
+    if not _RUN_ID.fullmatch(str(run_id)):
+        raise ValueError(
+            f"run_id must be letters and digits, got {run_id!r}; resume from a checkpoint that "
+            "CostMonitor is in, or start anew"
+        )
     places = [folder / f"spend-{run_id}.json" for folder in folders]
     if not places:
         return None
-    if recorded is not None:
+    if isinstance(recorded, str) and Path(recorded).name == places[0].name:
         places.insert(1, Path(recorded))
     return SpendJournal(next((place for place in places if place.exists()), places[0]))
+
+
+def _is_possible(name: str, value: object) -> bool:
+    """Whether a meter's state may hold it: all amounts are numbers that are not negative."""
+    if value is None or name in _OTHERS:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0

@@ -1,6 +1,8 @@
 """Loading a compressed network without a Trainer."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
+from lightning_cost.network.original import original_of, require_workable
 from lightning_cost.network.participants import callbacks_of
 from lightning_cost.network.structural import check_shapes, network_state
 
@@ -26,20 +29,57 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file carries no lineage, or belongs to another architecture.
+        ValueError: If the file is damaged, holds code, carries no lineage or belongs to another
+            architecture, or if ``network`` has lazy layers that were never run.
     """
-    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = _read(Path(checkpoint))
     record = saved.get(CHECKPOINT_KEY)
     if record is None:
         raise ValueError(
             f"checkpoint must carry a lineage, got {str(checkpoint)!r} without one; "
             "save it from a Trainer with GlobalRankingPruning or QuantizationAwareTraining"
         )
-    replay(network, lineage_from_list(record["changes"]))
-    state = network_state(saved["state_dict"], record["network"])
-    check_shapes(network, state)
-    network.load_state_dict(state)
+    original = original_of(network)
+    require_workable(original)
+    try:
+        changes, path, tensors = record["changes"], record["network"], saved["state_dict"]
+        state = network_state(tensors, path)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"checkpoint must be as a Trainer saved it, got {str(checkpoint)!r} with entries "
+            f"missing or of another kind ({type(error).__name__}: {error}); copy it again"
+        ) from error
+    replay(original, lineage_from_list(changes))
+    check_shapes(original, state)
+    original.load_state_dict(state)
     return network.eval()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The content of a checkpoint, in which no code is run."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"checkpoint must be a file, got {str(path)!r}, which is none; give the path that the "
+            "Trainer saved to"
+        )
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint must hold tensors and plain data alone, got {str(path)!r} with something "
+            "else, or damaged; copy it again, and take none from whom you would not take a program"
+        ) from error
+    except Exception as error:  # any: a damaged archive may raise whatever comes to it
+        raise ValueError(
+            f"checkpoint must be a whole file, got {str(path)!r}, which cannot be read "
+            f"({type(error).__name__}); copy it again"
+        ) from error
+    if not isinstance(saved, Mapping):
+        raise ValueError(
+            f"checkpoint must be as a Trainer saved it, got {str(path)!r} with "
+            f"{type(saved).__name__}; give the checkpoint of a fit"
+        )
+    return saved
 
 
 def checkpoint_folders(trainer: pl.Trainer) -> list[Path]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_cost.cost.forward import Example, observing, run_forward, tensors_of
+from lightning_cost.network.original import require_workable
 
 
 class Value(NamedTuple):
@@ -82,7 +83,12 @@ class Dataflow:
 
 
 def trace_dataflow(network: nn.Module, example: Example) -> Dataflow:
-    """Run ``network`` once in evaluation mode and record its calls; it is left as it was found."""
+    """Run ``network`` once in evaluation mode and record its calls; it is left as it was found.
+
+    Raises:
+        ValueError: If a part of the network is TorchScript, whose reads nobody sees.
+    """
+    require_workable(network)
     recorder = _Recorder()
     handles = []
     for name, module in network.named_modules():

@@ -1,14 +1,15 @@
 """The network as it is deployed, which is what every cost is the cost of."""
 
-import copy
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, map_tensors
 from lightning_cost.network.folding import fold_batch_norms, foldable_pairs
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.original import original_of, require_workable
 
 
 @runtime_checkable
@@ -27,18 +28,24 @@ def deployed_copy(network: nn.Module, example: Example) -> nn.Module:
 
     What the changes in its lineage prepared is converted (fake quantisers become quantise and
     dequantise operators), and every batch norm that can be is folded. The deployed form of a
-    deployed network is the same again. A network on the ``meta`` device stays there.
+    deployed network is the same again. A network on the ``meta`` device stays there; what
+    ``torch.compile`` wrapped is taken out.
 
     Args:
         network: Trained, dense or compressed; left as it is.
         example: What one forward pass takes, on any device.
+
+    Raises:
+        ValueError: If a part of the network is TorchScript.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     >>> deployed_copy(network, torch.zeros(1, 1, 4, 4))[1]
     Identity()
     """
     with torch.inference_mode(False):
-        deployed = copy.deepcopy(network)
+        network = original_of(network)
+        require_workable(network)
+        deployed = duplicated(network)
     deploy(deployed, example)
     return deployed
 

@@ -79,23 +79,37 @@ def _first_sample(value: Any) -> Any:
 
 
 def _inputs_of(network: nn.Module, pl_module: pl.LightningModule, inputs: Any) -> Any:
-    """What ``network`` is called with when ``pl_module`` is, or ``None`` if it is not called."""
+    """What ``network`` is called with when ``pl_module`` is, or ``None`` if it is not called.
+
+    A list that the network does not take stands for several arguments: loaders make lists of the
+    tuples in a sample.
+    """
     captured: list[Any] = []
 
     def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         captured.append(_packed(module, args, kwargs))
 
+    is_list = isinstance(inputs, list)
+    called: nn.Module = pl_module
     if network is pl_module or type(pl_module).forward is pl.LightningModule.forward:
-        return None
+        if not is_list:
+            return None
+        called = network
     handle = network.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         with observing(pl_module):
             if isinstance(inputs, Mapping):
-                pl_module(**inputs)
+                called(**inputs)
             elif isinstance(inputs, tuple):
-                pl_module(*inputs)
+                called(*inputs)
             else:
-                pl_module(inputs)
+                try:
+                    called(inputs)
+                except TypeError:
+                    if not is_list:
+                        raise
+                    captured.clear()
+                    called(*inputs)
     finally:
         handle.remove()
     return captured[0] if captured else None
@@ -104,4 +118,5 @@ def _inputs_of(network: nn.Module, pl_module: pl.LightningModule, inputs: Any) -
 def _packed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs:
         return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
-    return args[0] if len(args) == 1 else args
+    is_plain = len(args) == 1 and not isinstance(args[0], list)
+    return args[0] if is_plain else args

@@ -3,6 +3,8 @@
 import pytorch_lightning as pl
 from torch import nn
 
+from lightning_cost.network.original import original_of
+
 WHOLE_MODULE = "self"
 _USUAL_NAMES = ("network", "model", "net", "backbone")
 
@@ -36,8 +38,8 @@ def find_network(pl_module: pl.LightningModule, path: str | None = None) -> tupl
             f"network must be the path of a submodule of {type(pl_module).__name__}, "
             f"got {path!r}; candidates: {_listed(candidates)}"
         ) from error
-    original = getattr(network, "_orig_mod", None)
-    if isinstance(original, nn.Module):
+    original = original_of(network)
+    if original is not network:
         return f"{path}._orig_mod".lstrip("."), original
     return path, network
 

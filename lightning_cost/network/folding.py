@@ -1,6 +1,5 @@
 """Folding batch norm into the convolution or linear layer before it, as deployment does."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example
 from lightning_cost.network.dataflow import Dataflow, trace_dataflow
 from lightning_cost.network.filters import FilterLayout
@@ -177,7 +177,7 @@ def _is_linear_in_weight(layer: Layer, inputs: Tensor) -> bool:
         return True
     if inputs.is_meta:
         return False
-    probe = copy.deepcopy(layer).eval()
+    probe = duplicated(layer).eval()
     before = probe.forward(inputs)
     scale = 2.0 ** (1 + torch.arange(_num_filters(probe), device=before.device) % 3).to(before)
     _scale_filters(probe, scale)

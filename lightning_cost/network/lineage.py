@@ -106,19 +106,31 @@ def lineage_from_list(data: Sequence[Mapping[str, Any]]) -> tuple[Change, ...]:
     """The inverse of :func:`lineage_to_list`.
 
     Raises:
-        ValueError: If a record is of a kind that this version does not know.
+        ValueError: If a record is of a kind that this version does not know, or damaged.
     """
+    is_list = isinstance(data, Sequence) and not isinstance(data, str)
+    if not is_list or not all(isinstance(record, Mapping) for record in data):
+        raise ValueError(
+            "a lineage must be a list of records of names and values, got "
+            f"{type(data).__name__}; read a checkpoint that lightning-cost wrote"
+        )
     changes = []
     for record in data:
         kind = record.get("kind")
-        if kind not in Change._kinds:
+        if not isinstance(kind, str) or kind not in Change._kinds:
             known = ", ".join(sorted(Change._kinds))
             raise ValueError(
                 f"lineage records must be of a known kind ({known}), got {kind!r}; "
                 "read the checkpoint with the version of lightning-cost that wrote it"
             )
         values = {key: value for key, value in record.items() if key != "kind"}
-        changes.append(Change._kinds[kind].from_dict(values))
+        try:
+            changes.append(Change._kinds[kind].from_dict(values))
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"lineage records must be as they were written, got a damaged {kind!r} "
+                f"({type(error).__name__}: {error}); copy the checkpoint again"
+            ) from error
     return tuple(changes)
 
 
@@ -136,5 +148,12 @@ def replay(network: nn.Module, lineage: Sequence[Change]) -> None:
             "the network to load into must be fresh or an earlier stage of the same run, "
             f"got one with {len(done)} other structural changes; build the network anew"
         )
-    for change in lineage[len(done) :]:
-        apply_change(network, change)
+    try:
+        for change in lineage[len(done) :]:
+            apply_change(network, change)
+    except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"a lineage must fit the network, got a {change.kind!r} that does not "
+            f"({type(error).__name__}: {error}); build the network anew, and copy the "
+            "checkpoint again"
+        ) from error

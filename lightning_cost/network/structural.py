@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.find import is_compiled
@@ -119,14 +119,20 @@ def check_shapes(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """
     own = network.state_dict()
     for name in [*own, *(name for name in state_dict if name not in own)]:
-        have = tuple(own[name].shape) if name in own else "nothing of that name"
-        want = tuple(state_dict[name].shape) if name in state_dict else "nothing of that name"
+        have, want = _shape_in(own, name), _shape_in(state_dict, name)
         if have != want:
             raise ValueError(
                 "the checkpoint must be of the same architecture as the network, got "
                 f"{name!r} with {want} in the checkpoint and {have} in the network; "
                 "build the network that the checkpoint was trained with"
             )
+
+
+def _shape_in(state: Mapping[str, Any], name: str) -> object:
+    if name not in state:
+        return "nothing of that name"
+    value = state[name]
+    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def network_state(state_dict: Mapping[str, Any], path: str) -> dict[str, Any]:

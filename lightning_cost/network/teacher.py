@@ -1,12 +1,12 @@
 """The dense network of a run as its pruned network's teacher, checkpoints included."""
 
-import copy
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.distillation import Distillation, Teaching, frozen
 
 
@@ -35,12 +35,12 @@ class DenseTeacher:
                 "add network.distillation.distillation_loss in training_step, or pass None"
             )
         if self.settings is not None and self._network is None:
-            self._network = frozen(copy.deepcopy(network))
+            self._network = frozen(duplicated(network))
 
     def learn(self, network: nn.Module) -> None:
         """Become a copy of ``network`` as it is now."""
         if self.settings is not None:
-            self._network, self._is_ready = frozen(copy.deepcopy(network)), True
+            self._network, self._is_ready = frozen(duplicated(network)), True
 
     @property
     def is_teaching(self) -> bool:

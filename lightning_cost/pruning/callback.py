@@ -13,6 +13,7 @@ from torch import nn
 from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
@@ -208,7 +209,7 @@ class GlobalRankingPruning(pl.Callback):
         require_changeable(trainer)
         self._teacher.setup(pl_module, network)
         if self._rolls_back and self._fresh is None:
-            self._fresh = copy.deepcopy(network)
+            self._fresh = duplicated(network)
         if self.schedule.updates_per_step is None:
             self._require_epochs(trainer)
 
@@ -385,7 +386,7 @@ class GlobalRankingPruning(pl.Callback):
         change = removal(self._planned.grouping, plans[number - 1], self._plan_in_force)
 
         def cost_of(candidate: nn.Module) -> Cost:
-            deployed = self._preview(trainer, copy.deepcopy(candidate))
+            deployed = self._preview(trainer, duplicated(candidate))
             return measure(deployed, self._example, hardware=self.hardware, resources=list(limits))
 
         is_last = number == len(plans)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lightning_cost.cost.documents import UnreadableError, read_json
 from lightning_cost.pruning.target.path import RemovalPath
 
 _FORMAT = "lightning-cost ranking"
@@ -164,9 +165,11 @@ class GlobalRanking:
                 "write one with GlobalRanking.save"
             )
         try:
-            document = json.loads(path.read_bytes())
+            document = read_json(path)
             kind, version = document["format"], document["version"]
-        except (ValueError, TypeError, KeyError) as error:
+        except UnreadableError as error:
+            raise ValueError(_not_a_ranking(path, str(error))) from error
+        except (TypeError, KeyError, OSError) as error:
             raise ValueError(_not_a_ranking(path, "something else")) from error
         if kind != _FORMAT:
             raise ValueError(_not_a_ranking(path, repr(kind)))
@@ -177,7 +180,7 @@ class GlobalRanking:
             )
         try:
             scores = {
-                str(name): tuple(float(score) for score in group)
+                name: tuple(_number(score) for score in group)
                 for name, group in document["scores"].items()
             }
             ranking = cls(scores=scores)
@@ -187,6 +190,12 @@ class GlobalRanking:
         if not is_whole:
             raise ValueError(_not_a_ranking(path, "one whose groups were changed"))
         return ranking
+
+
+def _number(score: Any) -> float:
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise TypeError(f"a score of {score!r}")
+    return float(score)
 
 
 def _groups_fingerprint(num_channels: Mapping[str, int]) -> str:

@@ -1,12 +1,12 @@
 """How much the loss would change without a weight, to first order."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.pruning.batches import BatchLoss
 
 
@@ -29,7 +29,7 @@ def weight_importance(
     Reference:
         Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, equation 8.
     """
-    copied = copy.deepcopy(network).eval().requires_grad_(True)
+    copied = duplicated(network).eval().requires_grad_(True)
     parameters = dict(copied.named_parameters())
     importance = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
     for batch in batches:

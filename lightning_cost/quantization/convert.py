@@ -1,6 +1,5 @@
 """From fake quantisers to stored integers and the operators that runtimes run in 8 bits."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import become_identity
 from lightning_cost.quantization.bias import quantize_bias, with_room
@@ -33,8 +33,11 @@ class QuantizeDequantize(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` on the grid."""
-        return quantize_dequantize(x, scale=self.scale, zero_point=self.zero_point)
+        """``x`` on the grid, in its own dtype."""
+        if x.dtype is torch.float32:  # what the operators take
+            return quantize_dequantize(x, scale=self.scale, zero_point=self.zero_point)
+        on_grid = quantize_dequantize(x.float(), scale=self.scale, zero_point=self.zero_point)
+        return on_grid.to(x.dtype)
 
     @override
     def extra_repr(self) -> str:
@@ -48,13 +51,22 @@ class StoredIntegers(nn.Module):
         values: Of shape [filters, ...].
         scale: Of shape [filters].
         bits: That one of ``values`` is stored in; by default those of its dtype.
+        dtype: In which the layer computes.
     """
 
     values: Tensor
     scale: Tensor
 
-    def __init__(self, values: Tensor, scale: Tensor, bits: float | None = None) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        scale: Tensor,
+        bits: float | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
+        self.dtype = dtype
         self.register_buffer("values", values)
         self.register_buffer("scale", scale)
         held = 8 * values.element_size() if bits is None else self.bits_of(bits)
@@ -68,14 +80,15 @@ class StoredIntegers(nn.Module):
     @override
     def forward(self) -> Tensor:
         """In floating point, of shape [filters, ...]."""
-        return dequantize_filters(self.values, self.scale)
+        dequantized = dequantize_filters(self.values, self.scale)
+        return dequantized if self.dtype is torch.float32 else dequantized.to(self.dtype)
 
 
 def convert(
     network: nn.Module, sources: Mapping[str, str], tables: Sequence[str] = ()
 ) -> nn.Module:
     """A converted copy of a prepared and calibrated network; see :func:`convert_in_place`."""
-    converted = copy.deepcopy(network).eval()
+    converted = duplicated(network).eval()
     convert_in_place(converted, sources, tables)
     return converted
 
@@ -115,7 +128,7 @@ def convert_in_place(
             weight_quantizer, rows = parametrized(table.get_submodule("parametrizations.weight"))
             _, values, scales = weight_quantizer.eval().round(rows)
             bits = weight_quantizer.rounding.scheme.weight_bits
-            install_integers(table, StoredIntegers(values, scales, bits), None)
+            install_integers(table, StoredIntegers(values, scales, bits, dtype=rows.dtype), None)
     for name, quantizer in quantizers.items():
         scale, zero_point = quantizer.grid()
         operator = QuantizeDequantize(scale=float(scale), zero_point=int(zero_point))
@@ -135,9 +148,10 @@ def _store_integers(layer: nn.Module, input_scale: Tensor) -> None:
         roomy = with_room(scale, bias=bias, input_scale=input_scale)
         factor = per_filter(scale / roomy, values)
         values, scale = (values * factor).round().to(values.dtype), roomy
-    bias_integers = StoredIntegers(*stored) if has_bias else None
+    bias_integers = StoredIntegers(*stored, dtype=weight.dtype) if has_bias else None
     bits = quantizer.rounding.scheme.weight_bits
-    install_integers(layer, StoredIntegers(values, scale, bits), bias_integers)
+    weight_integers = StoredIntegers(values, scale, bits, dtype=weight.dtype)
+    install_integers(layer, weight_integers, bias_integers)
     if quantizer.norm is not None:
         become_identity(quantizer.norm)
 
@@ -184,7 +198,8 @@ def _look_up(table: nn.Module, input: Tensor) -> Tensor:
     stored = table.get_submodule("stored_weight")
     assert isinstance(stored, StoredIntegers)
     rows = F.embedding(input, stored.values)
-    return rows.to(stored.scale.dtype) * F.embedding(input, stored.scale[:, None])
+    scaled = rows.to(stored.scale.dtype) * F.embedding(input, stored.scale[:, None])
+    return scaled.to(stored.dtype)
 
 
 def _check_range(name: str, quantizer: ActivationFakeQuantizer) -> None:

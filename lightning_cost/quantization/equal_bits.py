@@ -1,9 +1,8 @@
 """Integers of as many bits in place of sums of powers of two, to compare them with."""
 
-import copy
-
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
 from lightning_cost.quantization.schemes.scheme import Scheme
@@ -22,7 +21,7 @@ def with_integers(network: nn.Module) -> nn.Module | None:
     Returns:
         ``None`` if no weight is a sum of powers of two.
     """
-    integers = copy.deepcopy(network)
+    integers = duplicated(network)
     is_changed = False
     for _, quantizer, weight in quantized_weights(integers):
         rounding = quantizer.rounding

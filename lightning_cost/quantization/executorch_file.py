@@ -1,6 +1,5 @@
 """A deployed network as an ExecuTorch program, whose layers XNNPACK runs, in integers too."""
 
-import copy
 import importlib.util
 import io
 import logging
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, call_arguments, observing
 from lightning_cost.quantization.convert import QuantizeDequantize, StoredIntegers, stored_layers
 from lightning_cost.quantization.operators import (
@@ -119,7 +119,7 @@ def _check(network: nn.Module, example: Example, path: Path) -> None:
 
 def _for_xnnpack(network: nn.Module, in_float: Collection[str] = ()) -> nn.Module:
     """A copy of ``network`` in the forms that XNNPACK recognises, the named layers in float32."""
-    network = copy.deepcopy(network).eval()
+    network = duplicated(network).eval()
     for name, module in list(network.named_modules()):
         if isinstance(module, QuantizeDequantize):
             network.set_submodule(name, _SignedGrid(module).eval())

@@ -1,11 +1,11 @@
 """What quantisation would do to a network, found in one forward pass."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example
 from lightning_cost.network.attention import open_attention
 from lightning_cost.network.dataflow import trace_dataflow
@@ -59,7 +59,7 @@ def plan_quantization(
     dataflow = trace_dataflow(network, example)
     opened = attentions(network, dataflow, rules.exclude)
     if opened:
-        network = copy.deepcopy(network)
+        network = duplicated(network)
         for name, is_self in opened.items():
             open_attention(network, name, is_self=is_self)
         dataflow = trace_dataflow(network, example)

@@ -160,7 +160,8 @@ class PrepareQuantization(Change):
         if norm is not None and getattr(layer, "bias", None) is None:
             # what the folded norm adds needs a place
             del layer.bias
-            layer.register_buffer("bias", torch.zeros(len(weight), device=weight.device))
+            zeros = torch.zeros(len(weight), device=weight.device, dtype=weight.dtype)
+            layer.register_buffer("bias", zeros)
         if getattr(layer, "bias", None) is not None:
             originals = layer.get_submodule("parametrizations.weight")
             bias_quantizer = BiasFakeQuantizer(originals, source).train(layer.training)

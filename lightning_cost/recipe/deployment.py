@@ -13,6 +13,7 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import AUTO, Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.faithful import faithful_copy
 from lightning_cost.quantization.executorch_file import write_executorch
 from lightning_cost.runtime.contract import (
     DEPLOYABLE,
@@ -44,12 +45,12 @@ def export(network: nn.Module, path: str | Path, example: Example, runtime: str 
 
     Raises:
         ValueError: If ``runtime`` names no format that can be written, or ``path`` does not end
-            as that format does.
+            as that format does; if the deployed form computes something else than ``network``.
     """
     if runtime not in _FORMATS:
         known = ", ".join(_FORMATS)
         raise ValueError(f"runtime must be one of {known}, got {runtime!r}; choose one of them")
-    return _FORMATS[runtime](deployed_copy(network, example), example, Path(path))
+    return _FORMATS[runtime](faithful_copy(network, example), example, Path(path))
 
 
 _FORMATS: dict[str, Callable[[nn.Module, Example, Path], Path]] = {
@@ -105,7 +106,7 @@ def deliver(
     """
     images = _images_of(next(iter(evaluation.values())))
     example = images[:1]
-    deployed = deployed_copy(network, example)
+    deployed = faithful_copy(network, example)
     write_onnx(deployed, example, path)
     cost = cost_of(network, example, hardware=hardware, latency=latency)
     runtime = _file_runtime(cost[Resource.latency_ms].runtime)

@@ -1,7 +1,6 @@
 """The main job: train, compress, deploy, measure, report."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,6 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_cost.budget.callback import BudgetStopping
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.hardware.device import AUTO
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.recipe.callbacks import callbacks_for
@@ -88,7 +88,7 @@ def fit(
     if config.trainer.num_threads is not None:
         torch.set_num_threads(config.trainer.num_threads)
 
-    fresh = deepcopy(network)
+    fresh = duplicated(network)
     snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
     module = _module(config, network, num_classes)
     with without_advice():

@@ -1,6 +1,5 @@
 """The networks that one ranking leads through, from dense to smallest: costs, and what is left."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -8,6 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import Cost, Measurement, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.network.batch import num_samples_of
@@ -108,7 +108,7 @@ def cut_to(
 ) -> nn.Module:
     """A copy of the dense network, cut to ``plan`` and put in order; nothing is trained."""
     change = removal(problem.grouping, plan)
-    network = copy.deepcopy(operated(problem.network, change))
+    network = duplicated(operated(problem.network, change))
     if reconstruction is not None:
         reconstruction.fit(network, change)
     recalibrate_batch_norm(network, calibration, lambda pruned, batch: pruned(batch[0]))

@@ -1,6 +1,5 @@
 """What quantisation made of a run's network, as plain data for the report."""
 
-import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.size import size_bytes
 from lightning_cost.hardware.energy import EnergyModel
 from lightning_cost.hardware.layers import layers_of
@@ -136,7 +136,7 @@ def _calibrated(trainer: pl.Trainer, network: nn.Module) -> nn.Module | None:
     """The network as it was before it was trained with rounding."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, QuantizationAwareTraining) and callback.calibrated is not None:
-            calibrated = copy.deepcopy(network)
+            calibrated = duplicated(network)
             calibrated.load_state_dict(callback.calibrated)
             return calibrated
     return None

@@ -1,11 +1,11 @@
 """What the smallest network costs that compression could make of a dense one."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
@@ -51,7 +51,7 @@ def smallest_cost(
     later = [entry for entry in rest if isinstance(entry, StructuralCallback)]
     preview = _preview(later, example)
     if not config.compress.prune:
-        made = preview(copy.deepcopy(network))
+        made = preview(duplicated(network))
         return measure(made, example, hardware=config.hardware, resources=list(known))
     problem = PruningProblem.of(
         network,

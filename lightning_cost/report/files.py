@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_cost.cost.documents import UnreadableError, read_json
 from lightning_cost.report.schema import SCHEMA_VERSION, violations
 
 REPORT_NAME = "report.json"
@@ -58,10 +59,10 @@ def read_document(
         ValueError: If it is cut off, of another version, or not what the schema asks for.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        document = read_json(path)
+    except UnreadableError as error:
         raise ValueError(
-            f"{path} must be a whole JSON document, got one that is cut off or damaged ({error})"
+            f"{path} must be a whole JSON document, got {error}; copy it again, or run it anew"
         ) from error
     found = document.get("schema_version") if isinstance(document, dict) else None
     if found != version:

@@ -72,7 +72,7 @@ def open_file(
 
     Raises:
         ValueError: If ``runtime`` is not an installed one that runs ONNX files, ``precision`` is
-            not one that it offers, or there is no such file.
+            not one that it offers, there is no such file, or the runtime refuses it.
     """
     loader = get_runtime(runtime, precision=precision)
     if not isinstance(loader, FileRuntime):

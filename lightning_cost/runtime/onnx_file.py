@@ -55,7 +55,7 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
             "path must be written with the packages onnx and onnxscript, which are missing; "
             "install them: pip install 'lightning-cost[deploy]'"
         )
-    dynamic_shapes = _dynamic_shapes(example)
+    dynamic_shapes = _dynamic_shapes(network, example)
     # a batch of one would be taken for a constant
     args, kwargs = call_arguments(with_batch_size(example, max(2, batch_size_of(example))))
     with observing(network), _quiet():
@@ -77,6 +77,7 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
             ) from error
     assert program is not None
     _check_batch_axis(program.model.graph.inputs, example)
+    _tell_apart(program.model.graph)
     remove_notes(program.model)
     _save(program, Path(path), network)
     return Path(path)
@@ -149,15 +150,29 @@ def _has_batch(tensor: Tensor, batch_size: int) -> bool:
     return tensor.dim() > 0 and tensor.shape[0] == batch_size
 
 
-def _dynamic_shapes(example: Example) -> Any:
-    """The batch axis of every tensor in ``example`` that has one, in the form of the call."""
+def _dynamic_shapes(network: nn.Module, example: Example) -> dict[str, Any]:
+    """The batch axis of every tensor in ``example`` that has one, by parameter of ``forward``."""
     args, kwargs = call_arguments(example)
     batch_size, axis = batch_size_of(example), torch.export.Dim(BATCH_AXIS)
+    given = inspect.signature(network.forward).bind_partial(*args, **kwargs).arguments
 
     def shape(value: Any) -> dict[int, Any] | None:
         return {0: axis} if isinstance(value, Tensor) and _has_batch(value, batch_size) else None
 
-    return tree_map(shape, args or kwargs)
+    shapes: dict[str, Any] = tree_map(shape, dict(given))
+    return shapes
+
+
+def _tell_apart(graph: Any) -> None:
+    """Give outputs names that no input has, which the exporter gives to an input's copy."""
+    taken = {value.name for value in (*graph.inputs, *graph.outputs)}
+    for output in graph.outputs:
+        if any(output.name == value.name and output is not value for value in graph.inputs):
+            name = f"{output.name}_out"
+            while name in taken:
+                name += "_"
+            output.name = name
+            taken.add(name)
 
 
 def _check_batch_axis(inputs: Any, example: Example) -> None:

@@ -15,6 +15,7 @@ from lightning_cost.runtime.session import (
     Session,
     check_file,
     check_num_threads,
+    explained,
     to_arrays,
 )
 
@@ -37,11 +38,12 @@ class OnnxRuntime(FileRuntime):
         options.intra_op_num_threads = check_num_threads(num_threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return _OnnxSession(
-            onnxruntime.InferenceSession(
-                check_file(path), options, providers=["CPUExecutionProvider"]
+        file = check_file(path)
+        with explained(path, self.name):
+            session = onnxruntime.InferenceSession(
+                file, options, providers=["CPUExecutionProvider"]
             )
-        )
+        return _OnnxSession(session)
 
 
 class _OnnxSession(Session):

@@ -15,6 +15,7 @@ from lightning_cost.runtime.session import (
     Session,
     check_file,
     check_num_threads,
+    explained,
     to_arrays,
 )
 from lightning_cost.runtime.standalone import openvino_core
@@ -52,7 +53,8 @@ class OpenVinoRuntime(FileRuntime):
             batch_size: The only batch size to run, some percent faster; ``None`` for any.
 
         Raises:
-            ValueError: If ``num_threads`` is not positive, or there is no such file.
+            ValueError: If ``num_threads`` is not positive, there is no such file, or OpenVINO
+                refuses it.
         """
         config = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -63,10 +65,12 @@ class OpenVinoRuntime(FileRuntime):
         }
         core = openvino_core()
         core.set_property({"ENABLE_MMAP": False})
-        model = core.read_model(check_file(path))
-        if batch_size is not None:
-            _fix_batch(model, batch_size)
-        return _OpenVinoSession(core.compile_model(model, "CPU", config))
+        file = check_file(path)
+        with explained(path, self.name):
+            model = core.read_model(file)
+            if batch_size is not None:
+                _fix_batch(model, batch_size)
+            return _OpenVinoSession(core.compile_model(model, "CPU", config))
 
 
 def _fix_batch(model: Any, batch_size: int) -> None:

@@ -2,7 +2,8 @@
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -127,6 +128,23 @@ def check_file(path: str | Path) -> str:
     if not Path(path).is_file():
         raise ValueError(f"path must be an ONNX file, got {str(path)!r}; export the network first")
     return str(path)
+
+
+@contextmanager
+def explained(path: str | Path, runtime: str) -> Iterator[None]:
+    """Say of whatever a runtime raises while it loads the file at ``path`` which file it is.
+
+    Raises:
+        ValueError: If the runtime raises anything.
+    """
+    try:
+        yield
+    except Exception as error:  # any: each runtime has its own
+        cause = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise ValueError(
+            f"path must be a file that {runtime} runs, got {str(path)!r}, which it refuses "
+            f"({type(error).__name__}: {cause}); export the network anew, or take another runtime"
+        ) from error
 
 
 def check_num_threads(num_threads: int) -> int:

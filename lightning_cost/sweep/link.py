@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from lightning_cost.cost.documents import read_json
 from lightning_cost.report.files import write_text
 
 LINK_NAME = "study.json"
@@ -42,7 +43,13 @@ class StudyLink:
         """
         path = sweep_dir / LINK_NAME
         try:
-            return cls(**json.loads(path.read_text()))
+            link = cls(**read_json(path))
+            for name in ("url", "study", "pruner"):
+                if not isinstance(getattr(link, name), str):
+                    raise TypeError(f"{name} is no text")
+            if not isinstance(link.objectives, Mapping):
+                raise TypeError("objectives are no names and directions")
+            return link
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} must say where the sweep's study is, got a file that is cut off or "

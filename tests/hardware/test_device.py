@@ -171,7 +171,9 @@ def test_a_description_must_be_complete(name):
 @pytest.mark.parametrize("name", ["num_threads", "batch_size", "power_w", "bandwidth_gb_s"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_figures_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=f"{name} of hardware 'toy' must be > 0, got {value}"):
+    with pytest.raises(
+        ValueError, match=f"{name} of hardware 'toy' must be (> 0|a whole number), got {value}"
+    ):
         Hardware(**(TOY | {name: value}))
 
 
@@ -233,3 +235,28 @@ def test_from_yaml_with_a_typo(tmp_path):
 def test_fingerprints():
     assert Hardware(**TOY).fingerprint() == {"name": "toy", "source": "test", "date": "2025"}
     assert "cpu" in Hardware.local().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("num_threads", True, "a whole number"),
+        ("batch_size", 1.5, "a whole number"),
+        ("power_w", "5 W", "a number"),
+        ("bandwidth_gb_s", [5.9], "a number"),
+        ("utilisation", True, "a number"),
+        ("is_owned", "no", "true or false"),
+        ("region", 7, "a text"),
+        ("provenance", 0.5, "names and values"),
+    ],
+)
+def test_values_of_another_type_are_named(name, value, wanted, tmp_path):
+    with pytest.raises(ValueError, match=f"{name} of hardware 'local' must be {wanted}, got"):
+        Hardware(**{name: value})
+
+
+def test_a_file_cannot_read_the_environment(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("source: ${oc.env:HOME}\n")
+    with pytest.raises(ValueError, match=r"got '\$\{oc.env:HOME\}', which asks for a value"):
+        Hardware.from_yaml(path)

@@ -51,3 +51,27 @@ def test_it_stays_where_it_was_begun(tmp_path):
 def test_what_leaves_no_checkpoint_has_none(tmp_path):
     assert find_journal("x", []) is None
     assert find_journal("x", [], str(tmp_path / "spend-x.json")) is None
+
+
+def test_a_checkpoint_cannot_lead_the_journal_elsewhere(tmp_path):
+    outside, run = tmp_path / "precious.json", tmp_path / "run"
+    outside.write_text("{}")
+    for recorded in (str(outside), "../precious.json", "/", "", 7):
+        journal = find_journal("a1", [run], recorded)
+        assert journal.path == run / "spend-a1.json"
+    elsewhere = tmp_path / "spend-a1.json"
+    elsewhere.write_text("{}")
+    assert find_journal("a1", [run], str(elsewhere)).path == elsewhere
+    for run_id in ("../precious", "", "/", "a/b", "x" * 65):
+        with pytest.raises(ValueError, match="run_id must be letters and digits, got"):
+            find_journal(run_id, [run])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "7", "NaN", '{"seconds": -1}', '{"seconds": true}', '{"seconds": "9"}', "[" * 10_000],
+)
+def test_a_journal_that_makes_no_sense_counts_for_nothing(text, tmp_path):
+    path = tmp_path / "spend-a1.json"
+    path.write_text(text)
+    assert SpendJournal(path).read() is None

@@ -5,8 +5,14 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+import lightning_cost.pruning.structure.surgery  # noqa: F401 - so that its kind is known
 from lightning_cost.network.checkpoint import load_compressed
-from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.lineage import (
+    CHECKPOINT_KEY,
+    lineage_from_list,
+    lineage_of,
+    replay,
+)
 from tests.monitor.halving import Classifier, Halve, KeepHidden, loader, make_trainer
 
 
@@ -44,7 +50,7 @@ def test_loading_twice_changes_nothing(run):
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"state_dict": {}, "surprise": nn.Linear(1, 1)}, tmp_path / "pickled.ckpt")
-    with pytest.raises(Exception, match="Weights only load failed"):
+    with pytest.raises(ValueError, match="must hold tensors and plain data alone"):
         load_compressed(nn.Linear(1, 1), tmp_path / "pickled.ckpt")
 
 
@@ -94,3 +100,74 @@ def test_the_whole_module_may_be_the_network(tmp_path):
     )
     loaded = load_compressed(Whole(), tmp_path / "whole.ckpt")
     assert torch.equal(loaded.layers.weight, module.layers.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "whole file"),
+        (b"no checkpoint", "plain data alone|whole file"),
+        (7, "as a Trainer saved it, got .* with int"),
+        ({CHECKPOINT_KEY: 7}, "entries missing or of another kind"),
+        ({CHECKPOINT_KEY: {"network": "", "changes": []}}, "entries missing or of another kind"),
+        (
+            {CHECKPOINT_KEY: {"network": 7, "changes": []}, "state_dict": {"a": 1}},
+            "entries missing or of another kind|nothing of that name",
+        ),
+        (
+            {CHECKPOINT_KEY: {"network": "", "changes": []}, "state_dict": {"weight": 1}},
+            "got 'weight' with a int in the checkpoint",
+        ),
+        (
+            {CHECKPOINT_KEY: {"network": "", "changes": {"a": 1}}, "state_dict": {}},
+            "a lineage must be a list of records",
+        ),
+        (
+            {
+                CHECKPOINT_KEY: {"network": "", "changes": [{"kind": "remove_channels"}]},
+                "state_dict": {},
+            },
+            "got a damaged 'remove_channels'",
+        ),
+    ],
+)
+def test_a_checkpoint_that_makes_no_sense_is_named(content, said, tmp_path):
+    path = tmp_path / "network.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=said):
+        load_compressed(nn.Linear(2, 2), path)
+
+
+def removing(**changes):
+    record = {
+        "kind": "remove_channels",
+        "kept": {"": {"out": [0, 2]}},
+        "sizes": {"": {"out": 3}},
+        "attributes": {},
+    }
+    return [{**record, **changes}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (removing(kept={"": {"out": [2, 0]}}), "kept must list, ascending"),
+        (removing(kept={"": {"out": [0, 0]}}), "kept must list, ascending"),
+        (removing(kept={"": {"out": [False, True]}}), "kept must list, ascending"),
+        (removing(kept={"": {"out": [0.0, 1.0]}}), "kept must list, ascending"),
+        (removing(kept={"": {"out": [0, 10**40]}}), "kept must list, ascending"),
+        (removing(attributes={"": {"training": [True, False]}}), "counts that fall"),
+        (removing(attributes={"": {"_version": [1, 0]}}), "counts that fall"),
+        (removing(attributes={"": {"in_features": [4, 5]}}), "counts that fall"),
+        (removing(attributes={"": {"forward": ["x", "y"]}}), "counts that fall"),
+    ],
+)
+def test_a_lineage_changes_nothing_but_channels(changes, said):
+    network = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match=said):
+        replay(network, lineage_from_list(changes))
+    assert network.weight.shape == (3, 4)
+    assert network.training

@@ -168,3 +168,54 @@ def test_data_without_a_batch():
 
     with pytest.raises(ValueError, match="training data must hold at least one batch, got none"):
         captured(Module(), DataLoader(Empty(), batch_size=3))
+
+
+class Sum(nn.Module):
+    """Takes two rows, or a list of them."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.forward = {"two": self.of_two, "any": self.of_any, "list": self.of_list}[form]
+
+    def of_two(self, left, right):
+        return self.layer(left) + self.layer(right)
+
+    def of_any(self, *rows):
+        return self.of_two(*rows)
+
+    def of_list(self, rows):
+        return self.of_two(rows[0], rows[1])
+
+
+class OnPairs(Module):
+    """Calls the network on what a sample's tuple became in the loader."""
+
+    def __init__(self, form):
+        super().__init__(Sum(form))
+        self.form = form
+
+    def training_step(self, batch, batch_idx):
+        rows, labels = batch
+        logits = self.network(rows) if self.form == "list" else self.network(*rows)
+        return nn.functional.cross_entropy(logits, labels)
+
+    forward = pl.LightningModule.forward
+
+
+class Forwarding(OnPairs):
+    def forward(self, *args):
+        return self.network(*args)
+
+
+@pytest.mark.parametrize("form", ["two", "any", "list"])
+@pytest.mark.parametrize("kind", [OnPairs, Forwarding])
+def test_inputs_that_a_loader_made_a_list_of(kind, form):
+    samples = [((image, -image), label) for image, label in zip(IMAGES, LABELS, strict=True)]
+    module = kind(form)
+    capture = captured(module, DataLoader(samples, batch_size=2))
+    assert run_forward(module.network, capture.example).shape == (1, 2)
+    assert torch.equal(
+        run_forward(module.network, capture.example),
+        module.network.of_two(IMAGES[:1], -IMAGES[:1]),
+    )

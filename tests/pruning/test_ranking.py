@@ -73,20 +73,21 @@ def test_a_file_that_is_no_ranking_is_refused(tmp_path):
     path = RANKING.save(tmp_path / "ranking.json")
     whole = json.loads(path.read_text())
     refused = {
-        "{": "got something else in",
+        "{": "got text that ends or breaks at character 1 in",
         "[1]": "got something else in",
         json.dumps({**whole, "format": "x"}): "got 'x' in",
         json.dumps({**whole, "scores": {"a": [1.0], "b": [1.0]}}): "groups were changed in",
         json.dumps({**whole, "scores": {"a": ["x", 1]}}): "got a damaged one",
         json.dumps({**whole, "scores": [1]}): "got a damaged one",
-        json.dumps({**whole, "scores": {"a": [float("nan"), 1]}}): "got a damaged one",
+        json.dumps({**whole, "scores": {"a": [float("nan"), 1]}}): "got NaN, which is no JSON in",
+        json.dumps({**whole, "scores": {"a": [True, 1], "b": [1]}}): "got a damaged one",
     }
     for text, message in refused.items():
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             GlobalRanking.load(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="got something else"):
+    with pytest.raises(ValueError, match="got bytes that are no text"):
         GlobalRanking.load(path)
     path.write_text(json.dumps({**whole, "version": 2}))
     with pytest.raises(ValueError, match="ranking must be of version 1, got 2"):

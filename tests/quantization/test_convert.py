@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -6,8 +8,10 @@ from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.size import size_bytes
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import apply_change, lineage_of
+from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.convert import StoredIntegers, convert
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
+from lightning_cost.quantization.packing.packed import load_packed, save_packed
 from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.runtime.onnx_file import write_onnx
@@ -167,3 +171,35 @@ def test_stored_weight_of_a_transposed_convolution_is_filter_by_filter():
         assert stored.values.shape[0] == stored.scale.shape[0] == before.out_channels
         assert stored.values.abs().flatten(1).amax(1).eq(127).all()
         assert torch.equal(after.weight, before.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["residual", "functional", "transposed", "transformer"])
+def test_networks_of_other_types_are_converted_in_them(name, dtype, tmp_path):
+    network, x = trained(name)
+    network, x = network.to(dtype).eval(), x.to(dtype)
+    fresh = copy.deepcopy(network)
+    apply_change(network, plan_quantization(network, x[:1]))
+    calibrate(network, [x])
+    expected = network(x).detach()
+    converted = deployed_copy(network, x)
+    assert converted(x).dtype is dtype
+    assert torch.equal(converted(x), expected)
+    assert torch.equal(load_packed(fresh, save_packed(network, tmp_path / "network"))(x), expected)
+
+
+def test_only_the_last_layer_may_be_of_another_type():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 3).double()
+
+        def forward(self, x):
+            return self.last(self.first(x).relu().double())
+
+    network, x = Mixed().eval(), torch.randn(4, 8)
+    apply_change(network, plan_quantization(network, x))
+    calibrate(network, [x])
+    converted = deployed_copy(network, x)
+    assert torch.equal(converted(x), network(x))
+    assert converted(x).dtype is torch.float64

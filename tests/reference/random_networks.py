@@ -84,9 +84,11 @@ def randomised(network, seed=0):
         uniform(parameter, -1, 1)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            uniform(module.weight, 0.5, 1.5)
-            uniform(module.running_mean, -0.5, 0.5)
-            uniform(module.running_var, 0.5, 2.0)
+            if module.affine:
+                uniform(module.weight, 0.5, 1.5)
+            if module.running_mean is not None:
+                uniform(module.running_mean, -0.5, 0.5)
+                uniform(module.running_var, 0.5, 2.0)
     return network
 
 

@@ -21,7 +21,7 @@ def test_absent_report(tmp_path):
 def test_truncated_report(run_dir, num_kept):
     path = run_dir / "report.json"
     path.write_bytes(path.read_bytes()[:num_kept])
-    with pytest.raises(ValueError, match="must be a whole JSON document, got one that is cut off"):
+    with pytest.raises(ValueError, match="whole JSON document, got text that ends or breaks"):
         read_report(run_dir)
 
 

@@ -173,3 +173,26 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(name, remedy, monkey
     assert name not in installed_runtimes()
     with pytest.raises(ValueError, match=f"got '{name}', which is not: {remedy}"):
         get_runtime(name)
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+@pytest.mark.parametrize("damage", ["empty", "text", "cut off", "other bytes"])
+def test_a_file_that_a_runtime_refuses_is_named(name, damage, network, tmp_path):
+    path = tmp_path / "model.onnx"
+    content = write_onnx(network, IMAGE, path).read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"<script>alert(1)</script>",
+        "cut off": content[: len(content) // 2],
+        "other bytes": content[:200] + bytes(200) + content[400:],
+    }
+    path.write_bytes(contents[damage])
+    with pytest.raises(ValueError, match=f"path must be a file that {name} runs, got .*model.onnx"):
+        open_file(path, runtime=name, num_threads=1)
+
+
+def test_a_file_of_types_that_a_runtime_lacks_is_named(tmp_path):
+    path = tmp_path / "model.onnx"
+    write_onnx(nn.Conv2d(2, 3, 1).bfloat16(), IMAGE.bfloat16(), path)
+    with pytest.raises(ValueError, match=r"onnxruntime runs, got .*bfloat16.*another runtime"):
+        open_file(path, runtime="onnxruntime", num_threads=1)

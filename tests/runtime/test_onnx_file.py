@@ -8,6 +8,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import nn
 
+from lightning_cost.cost.forward import tensors_of
 from lightning_cost.runtime import onnx_file
 from lightning_cost.runtime.contract import DEPLOYABLE, open_file
 from lightning_cost.runtime.onnx_file import feed, input_names, write_onnx
@@ -45,6 +46,27 @@ class QuantizedConv(nn.Module):
         return nn.functional.conv2d(x, weight)
 
 
+class ReturnsInputs(nn.Module):
+    """Hands its inputs back, beside one value twice, and a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x, x_out):
+        y = self.layer(x)
+        return x, y, {"again": y, "other": x_out}, self.layer.bias
+
+
+class AnyArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, *args):
+        return sum(self.layer(value) for value in args)
+
+
 def test_the_file_is_single_valid_dynamic_and_named_as_forward(tmp_path):
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).train()
     path = write_onnx(network, torch.zeros(1, 3, 4), tmp_path / "model.onnx")
@@ -65,6 +87,29 @@ def test_nested_and_keyword_inputs_are_named_and_fed_in_order(tmp_path):
     first, second, third, scale = (torch.randn(2, 3) for _ in range(4))
     names = input_names(network, (first, second, (third,)), {"scale": scale})
     assert names == ["first", "rest_0", "rest_1_0", "scale"]
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_outputs_that_are_inputs_run(name, tmp_path):
+    network, example = ReturnsInputs(), (torch.randn(2, 3), torch.randn(2, 3))
+    path = write_onnx(network, example, tmp_path / "model.onnx")
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    more = (torch.randn(5, 3), torch.randn(5, 3))
+    with open_file(path, runtime=name, num_threads=1) as session:
+        found = session.run(more)
+    expected = tensors_of(network(*more))
+    assert len(found) == len(expected) == 5
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other.detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_inputs", [1, 2, 3])
+def test_a_forward_of_any_arguments_is_written(num_inputs, tmp_path):
+    network, example = AnyArguments(), tuple(torch.randn(num_inputs, 4, 3))
+    path = write_onnx(network, example, tmp_path / "model.onnx")
+    with open_file(path, runtime="onnxruntime", num_threads=1) as session:
+        (found,) = session.run(example)
+    np.testing.assert_allclose(found, network(*example).detach(), atol=1e-5)
 
 
 def test_feed_goes_by_name_for_keywords_and_by_order_else():

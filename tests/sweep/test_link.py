@@ -9,7 +9,20 @@ def test_a_link_comes_back(tmp_path):
     assert StudyLink.load(tmp_path) == link
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"url": "x"}', '{"other": 1}', ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"url": "x"}',
+        '{"other": 1}',
+        "",
+        "[" * 100_000,
+        '{"url": 1, "study": "s", "objectives": {}, "pruner": "x"}',
+        '{"url": "u", "study": "s", "objectives": [], "pruner": "x"}',
+        '{"url": "u", "url": "v", "study": "s", "objectives": {}, "pruner": "x"}',
+    ],
+)
 def test_a_damaged_link(tmp_path, text):
     (tmp_path / "study.json").write_text(text)
     with pytest.raises(ValueError, match=r"must say where the sweep's study is, got a file"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_cost.cost.documents import UnreadableError, read_json
 from lightning_cost.hardware.tables.latency_table import LatencyTable, ProfiledNetwork
 from lightning_cost.hardware.tables.profiling import (
     ProfileSettings,
@@ -123,7 +124,7 @@ def import_bundle(folder: str | Path) -> LatencyTable:
         )
     try:
         table = _table(manifest, results)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise _wrong_results(f"entries that are missing or of another kind: {error}") from None
     if not table.networks[0].samples:
         raise ValueError(f"results in {str(folder)!r} must hold a measurement, got none; {remedy}")
@@ -169,11 +170,9 @@ def _read(path: Path, remedy: str) -> Mapping[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path.name} must lie in {str(path.parent)!r}, got none; {remedy}")
     try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path.name} must be whole, got text that breaks at character {error.pos}; {remedy}"
-        ) from None
+        content = read_json(path)
+    except UnreadableError as error:
+        raise ValueError(f"{path.name} must be whole, got {error}; {remedy}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} must hold names and values, got others; {remedy}")
     return content

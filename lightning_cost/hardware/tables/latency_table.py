@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_cost.cost.documents import UnreadableError, read_json
 from lightning_cost.hardware.tables.latency_fit import Observations
 from lightning_cost.runtime.standalone import write_json
 from lightning_cost.runtime.width_layer import WidthLayer
@@ -200,11 +201,9 @@ class LatencyTable:
                 "which is none; profile this device first"
             )
         try:
-            content = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise _unreadable(path, f"text that ends or breaks at character {error.pos}") from None
-        except UnicodeDecodeError:
-            raise _unreadable(path, "bytes that are no text") from None
+            content = read_json(path)
+        except UnreadableError as error:
+            raise _unreadable(path, str(error)) from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise _unreadable(path, "a file of another kind")
         if content.get("version") != VERSION:
@@ -240,6 +239,15 @@ class LatencyTable:
 
     def wrong_values(self) -> str | None:
         """Names the first value that no measurement can have, or a sample that lacks some."""
+        for name in ("num_threads", "batch_size"):
+            count = getattr(self, name)
+            if type(count) is not int or count < 1:
+                return f"{name} {count!r}, not a whole number > 0"
+        for name in ("runtime", "precision", "created"):
+            if not isinstance(getattr(self, name), str):
+                return f"{name} {getattr(self, name)!r}, which is no text"
+        if not isinstance(self.device, Mapping):
+            return f"device {self.device!r}, which is no fingerprint"
         for network in self.networks:
             if not _are_numbers([network.reference_ms], above=0):
                 return f"reference_ms {network.reference_ms!r} of {network.name!r}, not > 0"
@@ -251,7 +259,10 @@ class LatencyTable:
 
 def _are_numbers(values: Sequence[Any], *, above: float) -> bool:
     return all(
-        isinstance(value, int | float) and math.isfinite(value) and value > above
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > above
         for value in values
     )
 

@@ -1,6 +1,5 @@
 """One architecture at any widths, deployed: what a latency table is measured on."""
 
-import copy
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, call_arguments, with_batch_size
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.pruning.pricing.axis_sizes import AxisSizes
@@ -93,7 +93,7 @@ class PrunedFamily:
         plan = Plan(kept=kept, num_channels=self._grouping.num_channels)
         network = operated(self._network, removal(self._grouping, plan))
         if self._preview is not None:
-            network = self._preview(copy.deepcopy(network))
+            network = self._preview(duplicated(network))
         return deployed_copy(network, self.example)
 
     def exported(self, widths: npt.NDArray[np.int64]) -> bytes:
@@ -133,7 +133,7 @@ class PrunedFamily:
 
 def _varied(network: nn.Module) -> nn.Module:
     """A copy whose vectors are not constant: the exporter drops biases that are zero."""
-    varied = copy.deepcopy(network)
+    varied = duplicated(network)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in (*varied.parameters(), *varied.buffers()):

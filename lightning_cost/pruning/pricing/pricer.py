@@ -1,6 +1,5 @@
 """Exact counted costs of width assignments, without building the networks."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.attribution import Attribution
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.flop_counter import FlopCounter, Operation
 from lightning_cost.cost.forward import (
     Example,
@@ -216,7 +216,7 @@ def _built(
     plan = Plan(kept=kept, num_channels=grouping.num_channels)
     built = operated(network, removal(grouping, plan))
     if preview is not None:
-        built = preview(copy.deepcopy(built))
+        built = preview(duplicated(built))
     return deployed_copy(built, example)
 
 
@@ -262,7 +262,9 @@ def _count_operators(
             return
         layers = owners & names
         if not layers:
-            counts[Resource.macs, ""][f"operator {len(outside)}"] = operation.flops // 2
+            place = max(names, key=len, default="") or type(network).__name__
+            part = f"operator {len(outside)}, {operation.name} in {place}"
+            counts[Resource.macs, ""][part] = operation.flops // 2
             outside.append(operation.flops)
             return
         own = counts[Resource.macs, max(layers, key=len)]

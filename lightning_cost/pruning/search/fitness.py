@@ -1,6 +1,5 @@
 """How good a network is right after a cut: its loss on data that it was not trained on."""
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import map_tensors
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import BatchLoss, SearchData
@@ -104,7 +104,7 @@ class CutJudge:
         candidate = operated(self._network, change)
         num_samples: float = 0
         if self._tune_steps or self._reconstruction is not None:
-            candidate = copy.deepcopy(candidate)  # an uncut parameter is the network's own
+            candidate = duplicated(candidate)  # an uncut parameter is the network's own
         flops = 0.0
         if self._reconstruction is not None:
             flops += self._reconstruction.fit(candidate, change)

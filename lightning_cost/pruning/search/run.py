@@ -1,6 +1,5 @@
 """One search for a ranking inside a fit: on all its ranks, and remembered on disk."""
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.ranks import Ranks
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.search.evolution import EvolutionSearch
@@ -87,7 +87,7 @@ class SearchRun:
 
         def make_judge(given: Any) -> Judge:
             grouping, data, state = given
-            copied = copy.deepcopy(network)
+            copied = duplicated(network)
             copied.load_state_dict(state)
             data = data.to(self._to_device)
             return usual_judge(

@@ -1,6 +1,5 @@
 """Which channels stay, as data, and the dense network with the others silenced."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.layers import Axis, LayerAxis, axis_of, input_dim
 
@@ -110,7 +110,7 @@ def removed_positions(grouping: Grouping, plan: Plan) -> dict[tuple[str, Axis], 
 
 def sharing_copy(network: nn.Module) -> nn.Module:
     """A copy of the module tree with its own buffers, and the same parameters."""
-    return copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+    return duplicated(network, {id(parameter): parameter for parameter in network.parameters()})
 
 
 def masked(network: nn.Module, grouping: Grouping, plan: Plan) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import torch
@@ -90,9 +91,11 @@ class RemoveChannels(Change):
                     f"kept must leave one or more {axis} channels of {name!r}, got none; "
                     "remove the layer from the architecture instead"
                 )
-            if positions[0] < 0 or positions[-1] >= size:
+            is_whole = all(type(position) is int for position in positions)
+            is_ascending = is_whole and all(a < b for a, b in pairwise(positions))
+            if not is_ascending or positions[0] < 0 or positions[-1] >= size:
                 raise ValueError(
-                    f"kept must lie within the {size} {axis} channels of {name!r}, "
+                    f"kept must list, ascending, some of the {size} {axis} channels of {name!r}, "
                     f"got {positions[0]} to {positions[-1]}; make the change from a plan"
                 )
 
@@ -172,8 +175,14 @@ def _attributes(
 def _require_attributes(
     name: str, owner: nn.Module, attributes: Mapping[str, tuple[int, int]]
 ) -> None:
-    for attribute, (before, _) in attributes.items():
-        found = getattr(owner, attribute, None)
+    for attribute, (before, after) in attributes.items():
+        found = vars(owner).get(attribute)
+        is_count = type(before) is int and type(after) is int and 0 < after < before
+        if not is_count or attribute.startswith("_"):
+            raise ValueError(
+                f"attributes must be counts that fall, got {attribute!r} of {name!r} from "
+                f"{before!r} to {after!r}; make the change from a plan"
+            )
         if found != before:
             raise ValueError(
                 f"network must have {attribute}={before} at {name!r}, got {found}; "

@@ -1,6 +1,5 @@
 """One network to be pruned: its groups, its prices, and what its cuts cost once deployed."""
 
-import copy
 import statistics
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import with_batch_size
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
@@ -269,7 +269,7 @@ class PruningProblem:
     def _built(self, plan: Plan) -> nn.Module:
         """The network after ``plan``, of the structure that will be deployed."""
         pruned = operated(self.network, removal(self.grouping, plan))
-        return self.preview(copy.deepcopy(pruned))
+        return self.preview(duplicated(pruned))
 
     def _meter(self) -> DeviceMeter | nullcontext[None]:
         if self.hardware is None or all(r.is_counted for r in self.measured_limits):

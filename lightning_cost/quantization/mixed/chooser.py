@@ -1,6 +1,5 @@
 """What a fit does to give each layer its scheme: the choices, the limits, the decision."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import run_forward
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
@@ -219,7 +219,7 @@ class BitChooser:
         return measure(network, example, hardware=self._hardware, resources=self.resources)
 
     def _deployed(self, network: nn.Module, example: Any, change: PrepareQuantization) -> nn.Module:
-        prepared = copy.deepcopy(network)
+        prepared = duplicated(network)
         apply_change(prepared, change)
         calibrate(prepared, [example])
         return deployed_copy(prepared, example)
@@ -227,7 +227,7 @@ class BitChooser:
 
 def _opened(network: nn.Module, change: PrepareQuantization) -> nn.Module:
     """A copy of ``network`` with the layers that ``change`` names, in floating point."""
-    opened = copy.deepcopy(network)
+    opened = duplicated(network)
     for name, is_self in change.attentions.items():
         open_attention(opened, name, is_self=is_self)
     return opened

@@ -1,6 +1,5 @@
 """How much rounding one layer's weight changes what a network gives."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import observing, tensors_of
 from lightning_cost.network.filters import FilterLayout
 from lightning_cost.quantization.schemes.flightnn import FLightNN
@@ -64,7 +64,7 @@ def rounding_harms(
 
 def with_rounded_weights(network: nn.Module, schemes: Mapping[str, Scheme]) -> nn.Module:
     """A copy of ``network`` in floating point with the weights of layers rounded, by name."""
-    rounded = copy.deepcopy(network)
+    rounded = duplicated(network)
     for name, scheme in schemes.items():
         _round_in_place(rounded.get_submodule(name), scheme)
     return rounded

@@ -1,12 +1,13 @@
 """Saving a quantised network in the bits that its schemes give it, and loading it again."""
 
-import copy
 from pathlib import Path
 
 from torch import nn
 
+from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.network.deploy import Deployable
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.original import original_of
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.packing.container import read_container, write_container
 from lightning_cost.quantization.packing.contents import Contents
@@ -71,7 +72,7 @@ def load_packed(network: nn.Module, path: str | Path) -> nn.Module:
     """
     header, body = read_container(Path(path))
     try:
-        rebuild(network, header, Reader(body))
+        rebuild(original_of(network), header, Reader(body))
     except MismatchError as error:
         raise ValueError(
             f"network must be of the architecture that was packed, got {error}; "
@@ -86,9 +87,10 @@ def load_packed(network: nn.Module, path: str | Path) -> nn.Module:
 
 
 def _converted(network: nn.Module) -> nn.Module:
+    network = original_of(network)
     if not activation_fake_quantizers(network):
         return network
-    converted = copy.deepcopy(network).eval()
+    converted = duplicated(network).eval()
     for module in list(converted.modules()):
         for change in lineage_of(module):
             if isinstance(change, Deployable):

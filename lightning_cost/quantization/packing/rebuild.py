@@ -67,10 +67,11 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
             raise MismatchError(f"another one: {error}") from None
     factors = [_read_grid(network, name, read) for name in header["grids"]]
     for name, codec, shape, *form in header["layers"]:
-        layer, bits = _layer(network, name, shape)
+        layer, bits, dtype = _layer(network, name, shape)
         rows = CODECS[codec].decode(read, shape[0], _product(shape[1:]))
         values = torch.from_numpy(rows.astype("int8")).reshape(shape)
-        weight = StoredIntegers(values, scales.decode_scale(read, form[0], shape[0]), bits)
+        scale = scales.decode_scale(read, form[0], shape[0])
+        weight = StoredIntegers(values, scale, bits, dtype=dtype)
         bias = _read_bias(read, weight, factors, *form[1:]) if form[1:] else None
         install_integers(layer, weight, bias)
     _load_tensors(network, header["tensors"], read)
@@ -90,12 +91,17 @@ def _read_bias(
     num_filters = len(weight.scale)
     values = scales.decode_bias(read, bits, num_filters)
     if isinstance(unit, str):
-        return StoredIntegers(values, scales.decode_scale(read, unit, num_filters))
-    return StoredIntegers(values, weight.scale * factors[unit])
+        scale = scales.decode_scale(read, unit, num_filters)
+    else:
+        scale = weight.scale * factors[unit]
+    return StoredIntegers(values, scale, dtype=weight.dtype)
 
 
-def _layer(network: nn.Module, name: str, shape: list[int]) -> tuple[nn.Module, float]:
-    """The prepared layer called ``name``, whose weight is of ``shape``, and its scheme's bits."""
+def _layer(network: nn.Module, name: str, shape: list[int]) -> tuple[nn.Module, float, torch.dtype]:
+    """The prepared layer called ``name``, its scheme's bits, and the dtype that it computes in.
+
+    Its weight must be of ``shape``.
+    """
     layer = dict(network.named_modules()).get(name)
     if layer is None or not parametrize.is_parametrized(layer, "weight"):
         raise MismatchError(f"no prepared layer {name!r}")
@@ -103,14 +109,16 @@ def _layer(network: nn.Module, name: str, shape: list[int]) -> tuple[nn.Module, 
     if list(found.shape) != shape:
         raise MismatchError(f"a weight of {list(found.shape)} in place of {shape} at {name!r}")
     assert isinstance(layer, nn.Module)
-    return layer, quantizer.rounding.scheme.weight_bits
+    return layer, quantizer.rounding.scheme.weight_bits, found.dtype
 
 
 def _load_tensors(network: nn.Module, entries: list[list[Any]], read: Reader) -> None:
     names = {name for name, *_ in entries}
     for name, module in list(network.named_modules()):
-        # one that was folded into the layer before it
-        if isinstance(module, _BatchNorm) and f"{name}.running_mean" not in names:
+        # one that was folded into the layer before it: without statistics it could not be
+        has_statistics = getattr(module, "running_mean", None) is not None
+        is_norm = isinstance(module, _BatchNorm) and has_statistics
+        if is_norm and f"{name}.running_mean" not in names:
             become_identity(module)
     found: dict[str, Tensor] = {}
     for name, *_ in entries:

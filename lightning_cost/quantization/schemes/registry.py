@@ -31,10 +31,16 @@ def get_scheme(scheme: Scheme | str | Mapping[str, Any]) -> Scheme:
     FLightNN(mean_terms=1.5, reduced_range=False)
 
     Raises:
+        TypeError: If it is no scheme, name or mapping.
         ValueError: If there is no scheme of that name, or if it does not have such a setting.
     """
     if isinstance(scheme, Scheme):
         return scheme
+    if not isinstance(scheme, (str, Mapping)):
+        raise TypeError(
+            f"scheme must be a name, or a mapping of a name and settings, got {scheme!r}; write "
+            "for example int8"
+        )
     return scheme_from_dict({"name": scheme} if isinstance(scheme, str) else scheme)
 
 
@@ -49,6 +55,10 @@ def get_schemes(given: Scheme | str | Mapping[str, Any] | Sequence[Any]) -> tupl
     """
     if isinstance(given, (Scheme, str, Mapping)):
         return (get_scheme(given),)
+    if not isinstance(given, Sequence):
+        raise TypeError(
+            f"schemes must be one or a list of them, got {given!r}; write each by its name"
+        )
     schemes = tuple(get_scheme(each) for each in given)
     if not schemes or any(scheme in schemes[:place] for place, scheme in enumerate(schemes)):
         raise ValueError(
@@ -84,18 +94,36 @@ def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
     """
     name = data.get("name")
     settings = {**_SHORT.get(str(name), {"name": name}), **_without_name(data)}
-    kind = SCHEMES.get(settings.pop("name"))
+    kind = SCHEMES.get(str(settings.pop("name")))
     if kind is None:
         known = ", ".join(repr(known) for known in (*SCHEMES, *_SHORT))
         raise ValueError(f"scheme must be one of {known}, got {name!r}; choose one of these names")
+    usual = kind()
+    for setting, value in settings.items():
+        if hasattr(usual, str(setting)):
+            _check_type(kind, str(setting), value, getattr(usual, str(setting)))
     try:
         return kind(**settings)
     except TypeError:
         known = ", ".join(field.name for field in fields(kind)) or "none"
         raise ValueError(
             f"a scheme {kind.name!r} must have settings of these names: {known}, got "
-            f"{sorted(settings)}; leave the others out"
+            f"{sorted(map(str, settings))}; leave the others out"
         ) from None
+
+
+def _check_type(kind: type[Scheme], setting: str, value: object, usual: object) -> None:
+    """Refuse a value of another type than the usual one; whole numbers are numbers too."""
+    if isinstance(usual, bool):
+        is_right, wanted = isinstance(value, bool), "true or false"
+    else:
+        allowed = (int, float) if isinstance(usual, float) else int
+        is_right = isinstance(value, allowed) and not isinstance(value, bool)
+        wanted = "a number" if isinstance(usual, float) else "a whole number"
+    if not is_right:
+        raise ValueError(
+            f"{setting} of scheme {kind.name!r} must be {wanted}, got {value!r}; {usual!r} is usual"
+        )
 
 
 def _without_name(data: Mapping[str, Any]) -> dict[str, Any]:

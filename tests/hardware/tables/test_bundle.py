@@ -150,7 +150,7 @@ def test_a_missing_file_is_refused(folder, name):
 def test_a_truncated_file_is_refused(folder, name):
     path = folder / name
     path.write_text(path.read_text()[:200])
-    refused(folder, f"{name} must be whole, got text that breaks at character")
+    refused(folder, f"{name} must be whole, got text that ends or breaks at character")
 
 
 def test_a_file_of_another_kind_is_refused(folder):

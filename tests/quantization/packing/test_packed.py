@@ -256,3 +256,15 @@ def test_tensors_without_a_form(tmp_path):
     network.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"got torch\.complex64 at 'phase'"):
         save_packed(network, tmp_path / "network")
+
+
+def test_batch_norms_without_statistics_are_not_taken_for_folded_ones(tmp_path):
+    def build():
+        torch.manual_seed(0)
+        norm = nn.BatchNorm2d(6, track_running_stats=False)
+        return nn.Sequential(nn.Conv2d(2, 6, 3), norm, nn.ReLU(), nn.Conv2d(6, 3, 1)).eval()
+
+    x = images()
+    network = converted(randomised(build()), x)
+    loaded = load_packed(build(), save_packed(network, tmp_path / "network"))
+    assert is_same(loaded(x), network(x))

@@ -5,7 +5,12 @@ from omegaconf import OmegaConf
 
 from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.powers import APoT, PowerOfTwo
-from lightning_cost.quantization.schemes.registry import SCHEMES, get_scheme, scheme_from_dict
+from lightning_cost.quantization.schemes.registry import (
+    SCHEMES,
+    get_scheme,
+    get_schemes,
+    scheme_from_dict,
+)
 from lightning_cost.quantization.schemes.uniform import Int8, LowBit
 
 ALL = [
@@ -57,3 +62,26 @@ def test_get_scheme():
 def test_unknown_scheme(name):
     with pytest.raises(ValueError, match=f"scheme must be one of 'int8', .*, got {name!r}; choose"):
         get_scheme({"name": name})
+
+
+@pytest.mark.parametrize("given", [7, 0.5, None, True, [7], [None], {"a"}])
+def test_what_is_no_scheme_is_refused(given):
+    with pytest.raises(TypeError, match=r"schemes? must be .*, got .*; write"):
+        get_schemes(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "low_bit", "bits": True}, "bits of scheme 'low_bit' must be a whole number"),
+        ({"name": "low_bit", "bits": 4.0}, "bits of scheme 'low_bit' must be a whole number"),
+        ({"name": "low_bit", "bits": "4"}, "bits of scheme 'low_bit' must be a whole number"),
+        ({"name": "flightnn", "mean_terms": [1]}, "mean_terms of scheme 'flightnn' must be a num"),
+        ({"name": "int8", "reduced_range": 1}, "reduced_range of scheme 'int8' must be true or"),
+        ({"name": ["int8"]}, "scheme must be one of"),
+        ({"name": {}, "x": 1}, "scheme must be one of"),
+    ],
+)
+def test_settings_of_another_type_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        get_scheme(given)

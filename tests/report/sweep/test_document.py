@@ -61,7 +61,7 @@ def test_the_schema_means_what_jsonschema_means(document):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema_version": 1', "cut off or damaged"),
+        ('{"schema_version": 1', "text that ends or breaks"),
         ('{"schema_version": 0}', "must have schema_version 1, got 0"),
         ('{"schema_version": 1}', "sweep must have 'objectives'"),
     ],
