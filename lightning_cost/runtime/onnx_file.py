@@ -24,6 +24,7 @@ from lightning_cost.cost.forward import (
     with_batch_size,
 )
 from lightning_cost.cost.size import loaded_bytes
+from lightning_cost.runtime.onnx_addends import round_addends_twice
 from lightning_cost.runtime.onnx_notes import remove_notes
 
 BATCH_AXIS = "batch"
@@ -78,6 +79,7 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
     assert program is not None
     _check_batch_axis(program.model.graph.inputs, example)
     _tell_apart(program.model.graph)
+    round_addends_twice(program.model)
     remove_notes(program.model)
     _save(program, Path(path), network)
     return Path(path)
