@@ -179,7 +179,8 @@ class Feasibility:
         if self._path is None:
             return
         line = {"key": key, "predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
-        with self._path.open("a") as file:
+        # on a full disk it is found anew the next time
+        with contextlib.suppress(OSError), self._path.open("a") as file:
             # where the last start was killed while it wrote, its line ends here
             file.write(f"\n{json.dumps(line)}")
 
