@@ -171,7 +171,8 @@ class Feasibility:
         for line in self._path.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError, AttributeError):
                 kept = json.loads(line)
-                found[kept.pop("key")] = Verdict(**kept)
+                key = kept.pop("key")
+                found[key] = Verdict(**kept)
         return found
 
     def _save(self, key: str, verdict: Verdict) -> None:
