@@ -28,6 +28,9 @@ class ShapeOnly(TorchDispatchMode):  # type: ignore[no-untyped-call]
     torch.Size([2, 3])
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

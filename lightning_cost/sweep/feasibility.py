@@ -171,7 +171,8 @@ class Feasibility:
         for line in self._path.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError, AttributeError):
                 kept = json.loads(line)
-                found[kept.pop("key")] = Verdict(**kept)
+                key = kept.pop("key")
+                found[key] = Verdict(**kept)
         return found
 
     def _save(self, key: str, verdict: Verdict) -> None:
@@ -179,7 +180,8 @@ class Feasibility:
         if self._path is None:
             return
         line = {"key": key, "predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
-        with self._path.open("a") as file:
+        # on a full disk it is found anew the next time
+        with contextlib.suppress(OSError), self._path.open("a") as file:
             # where the last start was killed while it wrote, its line ends here
             file.write(f"\n{json.dumps(line)}")
 

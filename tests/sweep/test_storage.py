@@ -1,7 +1,9 @@
+import contextlib
 import sqlite3
 
 import optuna
 import pytest
+from sqlalchemy import event
 
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_storage, open_study, storage_errors, url_of
@@ -85,6 +87,39 @@ def test_an_error_of_the_database_names_it_and_what_helps(said):
         storage_errors("sqlite:///x.db"),
     ):
         raise OperationalError("insert", {}, sqlite3.OperationalError(said))
+
+
+def test_a_database_that_another_program_has_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_cost.sweep.storage._TIMEOUT_S", 0.05)
+    opened(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ValueError, match=r"storage must be .*database is locked; see that"):
+            opened(tmp_path)
+    opened(tmp_path)  # and is whole when the lock is gone
+
+
+def test_a_database_that_has_no_room(tmp_path):
+    """Where SQLite may not add a page it fails as on a full disk; the study stays as it was."""
+    study = opened(tmp_path)
+    study.add_trial(optuna.create_trial(value=1.0))
+    storage = open_storage(url_of(None, tmp_path))
+
+    @event.listens_for(storage.engine, "connect")
+    def _without_room(connection, _):
+        connection.execute("PRAGMA max_page_count=1")
+
+    storage.engine.dispose()
+    full = optuna.load_study(study_name="sweep", storage=storage)
+
+    def write():
+        for number in range(99):
+            full.set_user_attr(f"of some length {number}", "x" * 2000)
+
+    message = r"storage must be .*database or disk is full; see that .* its disk has room"
+    with pytest.raises(ValueError, match=message), storage_errors("sqlite:///study.db"):
+        write()
+    assert [trial.value for trial in opened(tmp_path).trials] == [1.0]
 
 
 def test_an_unknown_kind_of_database():

@@ -1,8 +1,13 @@
 """Sweeps by the command line, with real fits of tiny networks on digits."""
 
+import contextlib
+import errno
+import importlib.util
 import json
+import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -150,6 +155,10 @@ def test_a_run_is_stopped_between_two_epochs_and_goes_on(tmp_path, capsys, monke
     assert [entry["epoch"] for entry in report["history"]] == [0, 1, 2, 3]
 
 
+def _without_launchers(name, package=None, find=importlib.util.find_spec):
+    return None if name.startswith("hydra_plugins.hydra_") else find(name, package)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -160,9 +169,11 @@ def test_a_run_is_stopped_between_two_epochs_and_goes_on(tmp_path, capsys, monke
         (["hydra.sweeper.objectives=[accuracy]"], "objectives must be in the runs' reports"),
         (["budget.latency_ms=1e-5", "hydra.sweeper.max_infeasible=5"], "the space must hold"),
         (["hydra.sweeper.storage=nothing://here"], "storage must be a database"),
+        (["hydra.sweeper.training.usd=1", "hydra/launcher=ray"], "hydra/launcher=ray needs"),
     ],
 )
-def test_bad_input(tmp_path, capsys, words, message):
+def test_bad_input(tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.setattr("importlib.util.find_spec", _without_launchers)
     assert sweep(tmp_path, *words) == cli.BAD_INPUT
     captured = capsys.readouterr()
     assert message in captured.err
@@ -170,6 +181,48 @@ def test_bad_input(tmp_path, capsys, words, message):
     assert not list(tmp_path.glob("*/config.yaml"))
     # of a study in which nothing was feasible there is a report all the same
     assert (tmp_path / "report.html").exists() == ("must hold" in message)
+
+
+def test_a_study_of_another_space_or_direction(tmp_path, capsys):
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="sweep")
+    study.add_trial(optuna.create_trial(value=1.0))
+    before = trials_of(tmp_path)
+    assert sweep(tmp_path) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "study must be of this sweep, got 'sweep' in" in said
+    assert "choose another hydra.sweep.dir, or hydra.sweeper.study=" in said
+    assert "Traceback" not in said
+    assert trials_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "locked"])
+def test_a_database_that_cannot_be_used(tmp_path, capsys, monkeypatch, damage):
+    monkeypatch.setattr("lightning_cost.sweep.storage._TIMEOUT_S", 0.05)
+    path = tmp_path / "study.db"
+    optuna.create_study(storage=f"sqlite:///{path}", study_name="another")
+    with contextlib.ExitStack() as stack:
+        if damage == "corrupt":
+            path.write_bytes(path.read_bytes()[:3000] + b"?" * 3000)
+        else:
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+            other.execute("BEGIN EXCLUSIVE")
+        assert sweep(tmp_path) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "storage must be a database that can be read and written, got" in said
+    assert "malformed" in said if damage == "corrupt" else "database is locked" in said
+    assert "Traceback" not in said
+
+
+def test_a_journal_on_a_full_disk(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
+    code = sweep(tmp_path, f"hydra.sweeper.storage=journal:{tmp_path / 'log'}")
+    assert code == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "Traceback" not in said
 
 
 def started(folder, *words):
@@ -184,12 +237,15 @@ def started(folder, *words):
 
 def a_moment(folder, chance):
     """Something that a running sweep does, drawn at random, and then a little more time."""
-    known = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+
+    def written(name):
+        with contextlib.suppress(FileNotFoundError):  # a run that is begun anew
+            return {path: path.stat().st_mtime_ns for path in folder.glob(f"*/{name}")}
+        return {}
 
     def new(name):
-        return lambda: any(
-            known.get(path) != path.stat().st_mtime_ns for path in folder.glob(f"*/{name}")
-        )
+        known = written(name)
+        return lambda: bool(written(name).items() - known.items())
 
     is_begun = (folder / "study.db").exists
     happened = chance.choice([is_begun, new("config.yaml"), new("last.ckpt"), new("report.json")])
@@ -224,7 +280,7 @@ def test_killed_ten_times_at_random_moments(tmp_path):
     assert last.returncode == cli.KEPT, said
     finished = [trial for trial in trials_of(tmp_path) if trial.state is TrialState.COMPLETE]
     assert len(finished) == num_trials
-    assert {t.state for t in trials_of(tmp_path)} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert {t.state for t in trials_of(tmp_path)} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert len({tuple(sorted(trial.params.items())) for trial in finished}) == num_trials
     for trial in finished:
         report = json.loads((tmp_path / str(trial.number) / "report.json").read_text())
