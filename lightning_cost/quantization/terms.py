@@ -1,16 +1,20 @@
 """Filters of zero, one or two powers of two: thresholds learn which, a budget holds."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.flightnn import MOST_TERMS, FLightNN
-from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
+from lightning_cost.quantization.schemes.nearest import (
+    fitted_scale,
+    nearest_levels,
+    refitted_scales,
+)
 from lightning_cost.quantization.schemes.powers import BITS_OF_TERM
 from lightning_cost.quantization.weights import Rounded, Rounding
 
@@ -57,26 +61,24 @@ class ChosenTerms(Rounding):
         scales = self._fitted(weight)
         if self.training:
             self.scales.copy_(scales)
-        values = [nearest_levels(weight, *each) for each in zip(scales, self._levels, strict=True)]
-        rounded = torch.zeros_like(weight)
-        terms = [
-            (each * per_filter(scale, weight)).to(weight.dtype)
-            for each, scale in zip(values, scales, strict=True)
-        ]
-        asked = _margins(weight, terms[:-1])
-        for index, term in enumerate(terms):
-            gate = _Gate.apply(  # type: ignore[no-untyped-call]
-                asked[index] - self.thresholds[index] - self.bar, self.num_terms > index
-            )
-            step = term - (terms[index - 1] if index else 0)
-            rounded = rounded + per_filter(gate, weight).to(weight.dtype) * step
-        chosen = self._chosen(torch.stack(values))
-        scale = self._chosen(scales)
-        exact = (chosen * per_filter(scale, weight)).to(weight.dtype)
-        # the gates' gradient comes from their sum, the weight's passes where a term is left
-        with_gates = straight_through(rounded, exact)
-        is_alive = per_filter(self.num_terms > 0, weight)
-        return Rounded(with_gates + is_alive * (weight - weight.detach()), chosen, scale)
+        with torch.no_grad():
+            values = [
+                nearest_levels(weight, *each) for each in zip(scales, self._levels, strict=True)
+            ]
+            terms = [
+                (each * per_filter(scale, weight)).to(weight.dtype)
+                for each, scale in zip(values, scales, strict=True)
+            ]
+            asked = _margins(weight, terms[:-1]) - self.thresholds - self.bar
+            chosen = torch.zeros_like(values[0])
+            for index, each in enumerate(values):
+                chosen = each.where(per_filter(self.num_terms > index, weight), chosen)
+            scale = self._chosen(scales)
+            exact = (chosen * per_filter(scale, weight)).to(weight.dtype)
+        rounded: Tensor = _Granted.apply(  # type: ignore[no-untyped-call]
+            weight, self.thresholds, exact, asked, self.num_terms > 0, terms
+        )
+        return Rounded(rounded, chosen, scale)
 
     @override
     @torch.no_grad()
@@ -97,20 +99,12 @@ class ChosenTerms(Rounding):
         return _margins(weight, rounded)
 
     def _fitted(self, weight: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                fitted_scale(weight, levels, old)
-                for levels, old in zip(self._levels, self.scales, strict=True)
-            ]
-        )
+        return torch.stack(refitted_scales(weight, self._levels, self.scales))
 
-    def _chosen(self, by_terms: Tensor) -> Tensor:
-        """Of [terms, filters, ...] each filter's own; integers are zero where it has no term."""
+    def _chosen(self, scales: Tensor) -> Tensor:
+        """Of [terms, filters] each filter's own; that of one term where it has none."""
         index = (self.num_terms.long() - 1).clamp_min(0)
-        chosen = by_terms[index, torch.arange(len(index), device=index.device)]
-        if chosen.dim() == 1:
-            return chosen
-        return chosen * per_filter(self.num_terms > 0, chosen)
+        return scales.gather(0, index[None])[0]
 
 
 @torch.no_grad()
@@ -120,9 +114,10 @@ def _margins(weight: Tensor, rounded: Sequence[Tensor]) -> Tensor:
     flat = weight.detach().float()
     # in units of the largest weight, as squares overflow early
     largest = flat.abs().max().clamp_min(tiny)
-    left = [flat, *(flat - each for each in rounded)]
-    roots = torch.stack([(each / largest).flatten(1).square().mean(1).sqrt() for each in left])
-    return ((roots + tiny) / ((flat / largest).square().mean().sqrt() + tiny)).log()
+    unit = flat / largest
+    left = [unit, *((flat - each).div_(largest) for each in rounded)]
+    roots = torch.stack([each.flatten(1).square().mean(1).sqrt() for each in left])
+    return ((roots + tiny) / (unit.square().mean().sqrt() + tiny)).log()
 
 
 @torch.no_grad()
@@ -163,16 +158,33 @@ def _assign(layers: list[tuple[ChosenTerms, Tensor]], mean_terms: float) -> None
         each.bar.copy_(bar)
 
 
-class _Gate(torch.autograd.Function):
-    """Open or closed forward, the slope of a sigmoid backward."""
+class _Granted(torch.autograd.Function):
+    """The rounded weight forward; straight through to the weight backward, and to thresholds.
+
+    A threshold's gradient is what its term adds, along the loss, times the slope of a sigmoid at
+    what the filter asked for, as if a gate had opened. The weight of a filter that has no term has
+    none. ``terms`` are the weight as one term rounds it, as two do, and so on.
+    """
 
     @staticmethod
-    def forward(ctx: Any, margin: Tensor, is_open: Tensor) -> Tensor:
-        ctx.save_for_backward(margin)
-        return is_open.to(margin.dtype)
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        thresholds: Tensor,
+        exact: Tensor,
+        asked: Tensor,
+        is_alive: Tensor,
+        terms: Sequence[Tensor],
+    ) -> Tensor:
+        ctx.save_for_backward(asked, is_alive, *terms)
+        return exact
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (margin,) = ctx.saved_tensors
-        sigmoid = (margin / _TEMPERATURE).sigmoid()
-        return gradient * sigmoid * (1 - sigmoid) / _TEMPERATURE, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        asked, is_alive, *terms = ctx.saved_tensors
+        steps = [terms[0], *(more - fewer for fewer, more in pairwise(terms))]
+        others = tuple(range(1, gradient.dim()))
+        to_gates = torch.stack([(gradient * step).sum(others) for step in steps])
+        sigmoid = (asked / _TEMPERATURE).sigmoid()
+        to_thresholds = -(to_gates * sigmoid * (1 - sigmoid) / _TEMPERATURE)
+        return gradient * per_filter(is_alive, gradient), to_thresholds, None, None, None, None

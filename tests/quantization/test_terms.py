@@ -90,6 +90,72 @@ def test_rounds_as_the_scheme_with_so_many_terms(num_terms):
     assert torch.equal(weight.grad, gradient * (num_terms > 0))
 
 
+class Gate(torch.autograd.Function):
+    """Open or closed forward, the slope of a sigmoid backward."""
+
+    @staticmethod
+    def forward(ctx, margin, is_open):
+        ctx.save_for_backward(margin)
+        return is_open.to(margin.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (margin,) = ctx.saved_tensors
+        sigmoid = (margin / 0.1).sigmoid()
+        return gradient * sigmoid * (1 - sigmoid) / 0.1, None
+
+
+def by_gates(rounding, weight, thresholds):
+    """The rounded weight as a sum of gated terms, which autograd differentiates; and its levels."""
+    shape = (-1, *[1] * (weight.dim() - 1))
+    schemes = [PowerOfTwo(terms=1), PowerOfTwo(terms=2)]
+    scales = [
+        each.fit_scale(weight, old) for each, old in zip(schemes, rounding.scales, strict=True)
+    ]
+    values = [
+        each.quantize_weight(weight, scale)[0] for each, scale in zip(schemes, scales, strict=True)
+    ]
+    terms = [each * scale.reshape(shape) for each, scale in zip(values, scales, strict=True)]
+    asked, rounded = rounding.margins(weight), torch.zeros_like(weight)
+    for index, term in enumerate(terms):
+        margin = asked[index] - thresholds[index] - rounding.bar
+        gate = Gate.apply(margin, rounding.num_terms > index)
+        rounded = rounded + gate.reshape(shape) * (term - (terms[index - 1] if index else 0))
+    is_alive = (rounding.num_terms > 0).reshape(shape)
+    chosen = torch.where((rounding.num_terms > 1).reshape(shape), values[1], values[0]) * is_alive
+    scale = torch.where(rounding.num_terms > 1, scales[1], scales[0])
+    exact = chosen * scale.reshape(shape)
+    with_gates = rounded + (exact - rounded).detach()
+    return with_gates + is_alive * (weight - weight.detach()), exact, chosen, scale
+
+
+@given(
+    shape=st.sampled_from([(5, 7), (4, 3, 3, 3), (6, 1, 3, 3), (3, 40)]),
+    mean_terms=st.floats(0.1, 2),
+    seed=st.integers(0, 99),
+)
+def test_rounds_and_learns_as_a_sum_of_gates_to_the_last_bit(shape, mean_terms, seed):
+    ((rounding, weight),) = layers([shape], mean_terms, seed).values()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        rounding.thresholds.normal_(generator=generator)
+    assign_terms({"": (rounding, weight)})
+    gradient = torch.randn(shape, generator=generator)
+    expected, thresholds = (
+        each.detach().clone().requires_grad_() for each in (weight, rounding.thresholds)
+    )
+    gated, exact, chosen, scale = by_gates(rounding, expected, thresholds)
+    gated.backward(gradient)
+    weight.requires_grad_()
+    found = rounding.train()(weight)
+    found.weight.backward(gradient)
+    assert torch.equal(found.weight, exact)
+    assert torch.equal(found.values, chosen)
+    assert torch.equal(found.scale, scale)
+    assert torch.equal(weight.grad, expected.grad)
+    assert torch.equal(rounding.thresholds.grad, thresholds.grad)
+
+
 def test_a_threshold_learns_what_its_term_would_do_to_the_loss():
     torch.manual_seed(0)
     weight = torch.randn(3, 20)

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from lightning_cost.quantization.gradual import GradualRounding
 from lightning_cost.quantization.norms import make_foldable
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.uniform import Int8
+from lightning_cost.quantization.terms import ChosenTerms
 from lightning_cost.quantization.weights import FittedScale, LearnedScale, WeightFakeQuantizer
 from tests.quantization.networks import SCHEMES
 
@@ -21,6 +23,18 @@ def test_weight_is_the_product_of_integers_and_scale(scheme, rounding):
     rounded = rounding(get_scheme(scheme), weight)(weight)
     assert torch.equal(rounded.weight, rounded.values * rounded.scale[:, None])
     assert set(rounded.values.abs().flatten().tolist()) <= set(get_scheme(scheme).levels)
+
+
+@pytest.mark.parametrize("rounding", [*ROUNDINGS, GradualRounding])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_rounded_weight_lies_in_memory_as_the_weight(scheme, rounding, layout):
+    weight = torch.randn(4, 6, 3, 3).to(memory_format=layout).requires_grad_()
+    kind = ChosenTerms if scheme == "flightnn" else rounding
+    rounded = kind(get_scheme(scheme), weight).train()(weight)
+    assert rounded.weight.stride() == rounded.values.stride() == weight.stride()
+    rounded.weight.backward(torch.ones_like(weight))
+    assert weight.grad.stride() == weight.stride()
 
 
 def test_weight_gradient_passes_unchanged():

@@ -1,5 +1,13 @@
 """Rounding to any set of levels, and the scale that makes its error least."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +24,8 @@ _REFITS = 3
 def nearest_levels(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Tensor:
     """The nearest levels to ``weight`` over ``scale``, as int8 of the same shape.
 
-    Halfway between two levels the lower one is taken, whatever the sign.
+    Halfway between two levels the lower one is taken, whatever the sign. In memory the integers lie
+    as the weight does.
 
     Args:
         weight: Of shape [filters, ...].
@@ -27,10 +36,12 @@ def nearest_levels(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Te
     [[4, -8, 0]]
     """
     ratio = weight.detach().float() / per_filter(scale, weight)
-    values, midpoints = _grid(levels, ratio.device)
-    # contiguous, as torch copies it otherwise, and warns
-    indices = torch.bucketize(ratio.abs().contiguous(), midpoints)
-    return values[indices] * ratio.sign().to(torch.int8)
+    table = torch.tensor(_by_half_steps(levels), device=ratio.device)
+    # what is not a number has to have a place in the table too
+    steps = (2 * ratio).abs_().ceil_().nan_to_num_(0.0).clamp_(max=len(table) - 1).to(torch.int32)
+    # in the order of memory, as a weight in another layout than its gradient slows training down
+    magnitudes = table.index_select(0, steps.as_strided((steps.numel(),), (1,)))
+    return magnitudes.as_strided(ratio.shape, ratio.stride()) * ratio.sign().to(torch.int8)
 
 
 @torch.no_grad()
@@ -38,7 +49,7 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     """The scale of each filter with the least squared error of :func:`nearest_levels`.
 
     Without ``previous`` a row of scales is tried and the best one refined; with it, it alone is
-    refined, once: to the best scale for the levels that it gives.
+    refined, see :func:`refitted_scales`.
 
     Args:
         weight: Of shape [filters, ...].
@@ -48,11 +59,9 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     Returns:
         Positive, of shape [filters], float32.
     """
-    largest = largest_of(weight)
-    # in units of the largest weight, as squares overflow early
-    unit = weight.detach().float() / per_filter(largest, weight)
     if previous is not None:
-        return _refitted(unit, previous / largest, levels) * largest
+        return refitted_scales(weight, [levels], [previous])[0]
+    largest, unit = _in_units_of_largest(weight)
     best = torch.full_like(largest, 1 / levels[-1])
     least = torch.full_like(largest, torch.inf, dtype=torch.float64)
     errors = _SquaredErrors(unit, levels)
@@ -63,6 +72,33 @@ def fitted_scale(weight: Tensor, levels: tuple[int, ...], previous: Tensor | Non
     for _ in range(_REFITS):
         best = _refitted(unit, best, levels)
     return best * largest
+
+
+@torch.no_grad()
+def refitted_scales(
+    weight: Tensor, levels: Sequence[tuple[int, ...]], previous: Sequence[Tensor] | Tensor
+) -> list[Tensor]:
+    """For each of several sets of levels, the best scale for those that its old scale rounds to.
+
+    Args:
+        weight: Of shape [filters, ...].
+        levels: Of each set the magnitudes, ascending from 0.
+        previous: For each set, of shape [filters].
+
+    Returns:
+        For each set, positive, of shape [filters], float32.
+    """
+    largest, unit = _in_units_of_largest(weight)
+    return [
+        _refitted(unit, old / largest, each) * largest
+        for each, old in zip(levels, previous, strict=True)
+    ]
+
+
+def _in_units_of_largest(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest magnitude of each filter, and the weight in units of it: squares overflow."""
+    largest = largest_of(weight)
+    return largest, weight.detach().float() / per_filter(largest, weight)
 
 
 def _refitted(weight: Tensor, scale: Tensor, levels: tuple[int, ...]) -> Tensor:
@@ -103,7 +139,13 @@ class _SquaredErrors:
         return error
 
 
-def _grid(levels: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    magnitudes = torch.tensor(levels, dtype=torch.float32, device=device)
-    midpoints = (magnitudes[1:] + magnitudes[:-1]) / 2
-    return magnitudes.to(torch.int8), midpoints
+@cache
+def _by_half_steps(levels: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The nearest level to a magnitude, by twice the magnitude, rounded up, as int8.
+
+    Levels are whole numbers, so that halfway between two is a multiple of a half: magnitudes that
+    are rounded up to the same half go to one level. The last entry is for all beyond.
+    """
+    midpoints = [(low + high) / 2 for low, high in pairwise(levels)]
+    halves = range(2 * levels[-1] + 1)
+    return np.array([levels[bisect_left(midpoints, half / 2)] for half in halves], dtype=np.int8)

@@ -1,6 +1,7 @@
 """Weights that are sums of powers of two, which hardware without multipliers shifts and adds."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ BITS_OF_TERM = 4
 """A sign and 3 bits."""
 
 
+@cache
 def sums_of_powers(num_terms: int, limit: int = LIMIT) -> tuple[int, ...]:
     """The magnitudes up to ``limit`` of sums of at most ``num_terms`` signed powers of two.
 

@@ -31,6 +31,39 @@ def test_no_level_is_nearer(levels, seed):
     assert set(values.abs().flatten().tolist()) <= set(levels)
 
 
+def found_by_search(weight, scale, levels):
+    """The level past as many midpoints as the magnitude is larger than."""
+    ratio = weight / scale.reshape(-1, *[1] * (weight.dim() - 1))
+    values = torch.tensor(levels, dtype=torch.float32)
+    indices = torch.bucketize(ratio.abs().contiguous(), (values[1:] + values[:-1]) / 2)
+    return values.to(torch.int8)[indices] * ratio.sign().to(torch.int8)
+
+
+@given(levels=LEVELS, seed=SEEDS, exponent=st.integers(-3, 3))
+def test_levels_are_those_that_a_search_among_midpoints_finds(levels, seed, exponent):
+    halves = torch.arange(-260, 261) / 2
+    above, below = (halves.nextafter(torch.tensor(end)) for end in (torch.inf, -torch.inf))
+    rare = torch.tensor([0.0, -0.0, 1e-42, -1e-42, 3e38, -3e38, torch.inf, -torch.inf])
+    drawn = 60 * normal(200, seed=seed)
+    weight = torch.cat([halves, above, below, rare, drawn]).repeat(2, 1)
+    scale = torch.tensor([1.0, 2.0**exponent])
+    assert torch.equal(
+        nearest_levels(weight, scale, levels), found_by_search(weight, scale, levels)
+    )
+
+
+@pytest.mark.parametrize("name", ["int4", "power_of_two", "power_of_two_2", "apot"])
+def test_filters_may_lie_channels_last(name):
+    levels, weight, scale = get_scheme(name).levels, 60 * normal(5, 4, 3, 3, seed=0), torch.ones(5)
+    laid = weight.to(memory_format=torch.channels_last)
+    assert torch.equal(nearest_levels(laid, scale, levels), found_by_search(weight, scale, levels))
+
+
+def test_what_is_not_a_number_does_not_stop_training():
+    weight = torch.tensor([[torch.nan, 3.0]])
+    assert nearest_levels(weight, torch.ones(1), (0, 1, 2, 4))[0, 1] == 2
+
+
 @given(levels=LEVELS, seed=SEEDS)
 def test_negative_weights_are_rounded_as_positive_ones(levels, seed):
     weight, scale = 60 * normal(3, 5, seed=seed), torch.ones(3)
