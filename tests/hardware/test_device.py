@@ -171,9 +171,8 @@ def test_a_description_must_be_complete(name):
 @pytest.mark.parametrize("name", ["num_threads", "batch_size", "power_w", "bandwidth_gb_s"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_figures_must_be_positive(name, value):
-    with pytest.raises(
-        ValueError, match=f"{name} of hardware 'toy' must be (> 0|a whole number), got {value}"
-    ):
+    wanted = f"{name} of hardware 'toy' must be (> 0|a whole number), got {value}"
+    with pytest.raises(ValueError, match=wanted):
         Hardware(**(TOY | {name: value}))
 
 

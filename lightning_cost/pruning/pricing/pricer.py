@@ -235,16 +235,13 @@ def _count(network: nn.Module, example: Example, modules: Sequence[str]) -> _Cou
     owners = set(modules)
     _count_operators(network, example, owners, counts)
     totals = {Resource.params: count_params(network), Resource.size_bytes: stored_bytes(network)}
+    # what is in none of the layers may depend on their channels too: quantising opens attention
     for name, parameter in named_weights(network):
-        owner = _owner(name, owners)
-        if owner:
-            counts[Resource.params, owner][name] = parameter.numel()
+        counts[Resource.params, _owner(name, owners)][name] = parameter.numel()
     for stored in named_stored(network):
-        owner = _owner(stored.name, owners)
-        if owner:
-            counts[Resource.size_bytes, owner][stored.name] = stored.num_bytes
+        counts[Resource.size_bytes, _owner(stored.name, owners)][stored.name] = stored.num_bytes
     for resource, total in totals.items():
-        attributed = sum(sum(counts[resource, name].values()) for name in modules)
+        attributed = sum(sum(counts[resource, name].values()) for name in ("", *modules))
         counts[resource, ""]["everything else"] = total - attributed
     return counts
 
