@@ -55,6 +55,16 @@ class Change(ABC):
             ValueError: If the network is not the one that this change was made for.
         """
 
+    def rebuild(self, network: nn.Module) -> None:
+        """As :meth:`apply`, on a network whose every value is loaded right after.
+
+        A change that computes values from those that ``network`` has does not need to here.
+
+        Raises:
+            ValueError: If the network is not the one that this change was made for.
+        """
+        self.apply(network)
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-compatible data, without ``kind``."""
@@ -137,7 +147,8 @@ def lineage_from_list(data: Sequence[Mapping[str, Any]]) -> tuple[Change, ...]:
 def replay(network: nn.Module, lineage: Sequence[Change]) -> None:
     """Bring ``network`` in place to the structure that ``lineage`` describes.
 
-    Changes that the network has already had are not repeated.
+    Its values, buffers among them, mean nothing until those of such a network are loaded. Changes
+    that the network has already had are not repeated.
 
     Raises:
         ValueError: If the network's own changes are not the first ones of ``lineage``.
@@ -150,7 +161,8 @@ def replay(network: nn.Module, lineage: Sequence[Change]) -> None:
         )
     try:
         for change in lineage[len(done) :]:
-            apply_change(network, change)
+            change.rebuild(network)
+            set_lineage(network, (*lineage_of(network), change))
     except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"a lineage must fit the network, got a {change.kind!r} that does not "

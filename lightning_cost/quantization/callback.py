@@ -1,6 +1,5 @@
 """Quantisation-aware training inside a fit."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,12 +30,13 @@ from lightning_cost.network.structural import (
 from lightning_cost.network.teacher import DenseTeacher
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
-from lightning_cost.quantization.gradual import round_largest
 from lightning_cost.quantization.mixed.bits import ChosenBits
 from lightning_cost.quantization.mixed.chooser import BitChooser
 from lightning_cost.quantization.norms import freeze_norms
+from lightning_cost.quantization.notes import notes_on
 from lightning_cost.quantization.plan import plan_quantization
-from lightning_cost.quantization.prepare import PrepareQuantization, share_out_terms
+from lightning_cost.quantization.prepare import PrepareQuantization
+from lightning_cost.quantization.progress import Progress
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.saturation import saturates
 from lightning_cost.quantization.schemes.registry import get_schemes
@@ -105,22 +105,18 @@ class QuantizationAwareTraining(pl.Callback):
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
-        self._is_begun = False
-        self._is_frozen = False
-        self._are_norms_frozen = False
-        self._share_rounded = 0.0
-        self._num_epochs_done = 0
+        self._progress = Progress(epochs, self.rules)
         self._teacher = DenseTeacher(distillation)
 
     @property
     def phase(self) -> str | None:
         """``"quantize"`` while it trains with fake quantisers."""
-        return "quantize" if self._is_begun and not self.is_finished else None
+        return "quantize" if self._progress.is_training else None
 
     @property
     def is_finished(self) -> bool:
         """Whether its epochs are over."""
-        return self._is_begun and self._num_epochs_done >= self.epochs
+        return self._progress.is_finished
 
     def preview(self, network: nn.Module, example: Any) -> nn.Module:
         """``network`` quantised, with the ranges that ``example`` alone shows."""
@@ -189,7 +185,7 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_finished:
             self._stop_teaching(trainer)
-        elif not self._is_begun and self._is_due(trainer, trainer.current_epoch):
+        elif not self._progress.is_begun and self._is_due(trainer, trainer.current_epoch):
             self._begin(trainer, pl_module)
 
     @override
@@ -202,23 +198,8 @@ class QuantizationAwareTraining(pl.Callback):
         # not earlier: another callback may have taught until this epoch began
         if not self._teacher.is_teaching and self._teacher.start(trainer, network):
             count_steps_anew(callbacks_of(trainer))
-        epochs_done = self._num_epochs_done + batch_idx / trainer.num_training_batches
-        done = epochs_done / self.epochs
-        if not self._is_frozen:
-            share_out_terms(network)
-        copies = [network, *averaged_copies(trainer, network)]
-        share = self.rules.share_rounded(done)
-        if share > self._share_rounded:
-            round_largest(network, share, copies[1:])
-            self._share_rounded = share
-        if not self._is_frozen and done >= self.rules.freeze_after:
-            for each in copies:
-                freeze_observers(each)
-            self._is_frozen = True
-        if not self._are_norms_frozen and done >= self.rules.freeze_norms_after:
-            for each in copies:
-                freeze_norms(each)
-            self._are_norms_frozen = True
+        averaged = averaged_copies(trainer, network)
+        self._progress.advance(network, averaged, batch_idx / trainer.num_training_batches)
 
     @override
     def on_train_batch_end(
@@ -230,9 +211,9 @@ class QuantizationAwareTraining(pl.Callback):
         batch_idx: int,
     ) -> None:
         # not at the epoch's end: callbacks that ask there may stand before this one
-        if self._is_begun and trainer.is_last_batch:
+        if self._progress.is_begun and trainer.is_last_batch:
             require_finite_loss(trainer, outputs, self.phase)
-            self._num_epochs_done += 1
+            self._progress.num_epochs_done += 1
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -240,7 +221,7 @@ class QuantizationAwareTraining(pl.Callback):
         self._learn_if_dense(network)
         # without epochs of its own there may be no next epoch to begin in
         is_due = self.epochs == 0 and self._is_due(trainer, trainer.current_epoch + 1)
-        if is_due and not self._is_begun:
+        if is_due and not self._progress.is_begun:
             self._begin(trainer, pl_module)
 
     @override
@@ -248,8 +229,9 @@ class QuantizationAwareTraining(pl.Callback):
         self._stop_teaching(trainer)
         if not self.is_finished:
             rank_zero_info(
-                f"quantisation-aware training is not finished: {self._num_epochs_done} of "
-                f"{self.epochs} epochs done; raise max_epochs and go on from the checkpoint"
+                "quantisation-aware training is not finished: "
+                f"{self._progress.num_epochs_done} of {self.epochs} epochs done; "
+                "raise max_epochs and go on from the checkpoint"
             )
 
     @override
@@ -263,11 +245,7 @@ class QuantizationAwareTraining(pl.Callback):
         return {
             "calibrated": self.calibrated,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
-            "is_begun": self._is_begun,
-            "is_frozen": self._is_frozen,
-            "are_norms_frozen": self._are_norms_frozen,
-            "share_rounded": self._share_rounded,
-            "num_epochs_done": self._num_epochs_done,
+            **self._progress.state_dict(),
             "bits": self.settled,
             "limits": self._limits
             and {resource.value: limit for resource, limit in self._limits.items()},
@@ -277,11 +255,7 @@ class QuantizationAwareTraining(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.calibrated = state_dict["calibrated"]
         self._teacher.load_state_dict(state_dict["teacher"])
-        self._is_begun = state_dict["is_begun"]
-        self._is_frozen = state_dict["is_frozen"]
-        self._are_norms_frozen = state_dict["are_norms_frozen"]
-        self._share_rounded = state_dict["share_rounded"]
-        self._num_epochs_done = state_dict["num_epochs_done"]
+        self._progress.load_state_dict(state_dict)
         self.settle(state_dict["bits"])
         limits = state_dict["limits"]
         self._limits = limits and {Resource(name): limit for name, limit in limits.items()}
@@ -346,19 +320,9 @@ class QuantizationAwareTraining(pl.Callback):
             self.calibrated = {
                 name: value.detach().cpu().clone() for name, value in network.state_dict().items()
             }
-            self._is_begun = True
-        schemes = Counter(scheme.name for scheme in change.schemes.values())
-        rank_zero_info(
-            f"quantisation ({', '.join(f'{count} {name}' for name, count in schemes.items())}): "
-            f"{len(change.sources)} layers, {len(change.folded)} batch norms folded"
-        )
-        if saturating:
-            rank_zero_info(
-                f"quantisation keeps integer weights within ±64: on this machine larger 8-bit "
-                f"products overflow in {', '.join(saturating)}"
-            )
-        for name, reason in change.left_float.items():
-            rank_zero_info(f"quantisation leaves {path}.{name} in floating point: {reason}")
+            self._progress.is_begun = True
+        for note in notes_on(change, path, saturating):
+            rank_zero_info(note)
 
     def _learn_if_dense(self, network: nn.Module) -> None:
         if not lineage_of(network):

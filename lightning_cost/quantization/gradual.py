@@ -9,7 +9,12 @@ from typing_extensions import override
 from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
 from lightning_cost.quantization.schemes.scheme import Scheme
-from lightning_cost.quantization.weights import Rounded, Rounding, quantized_weights
+from lightning_cost.quantization.weights import (
+    Rounded,
+    Rounding,
+    first_scale,
+    quantized_weights,
+)
 
 
 class GradualRounding(Rounding):
@@ -28,9 +33,9 @@ class GradualRounding(Rounding):
     values: Tensor
     is_rounded: Tensor
 
-    def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__(scheme)
-        self.register_buffer("scale", scheme.fit_scale(weight))
+    def __init__(self, scheme: Scheme, weight: Tensor, *, fits: bool = True) -> None:
+        super().__init__(scheme, weight, fits=fits)
+        self.register_buffer("scale", first_scale(scheme, weight, fits=fits))
         self.register_buffer("values", torch.zeros_like(weight, dtype=torch.int8))
         self.register_buffer("is_rounded", torch.zeros_like(weight, dtype=torch.bool))
 

@@ -76,6 +76,16 @@ class PrepareQuantization(Change):
 
     @override
     def apply(self, network: nn.Module) -> list[ParameterSwap]:
+        swaps = self._attach_all(network, fits=True)
+        share_out_terms(network)
+        return swaps
+
+    @override
+    def rebuild(self, network: nn.Module) -> None:
+        self._attach_all(network, fits=False)
+
+    def _attach_all(self, network: nn.Module, *, fits: bool) -> list[ParameterSwap]:
+        """Do what this change is for; ``fits``: see :class:`Rounding`."""
         self._check(network)
         device = next(network.parameters()).device
         before = set(network.parameters())
@@ -95,10 +105,10 @@ class PrepareQuantization(Change):
         for layer, source in self.sources.items():
             place = INPUT if layer == source else OUTPUT
             quantizer = getattr(network.get_submodule(source), place)
-            self._quantize_parameters(network, layer, quantizer, norms.get(layer))
+            self._quantize_parameters(network, layer, quantizer, norms.get(layer), fits=fits)
         for table in self.tables:
-            self._quantize_weight(network.get_submodule(table), self.schemes[table], None)
-        share_out_terms(network)
+            module = network.get_submodule(table)
+            self._quantize_weight(module, self.schemes[table], None, fits=fits)
         return swaps + [
             ParameterSwap(old=None, new=parameter)
             for parameter in network.parameters()
@@ -154,9 +164,11 @@ class PrepareQuantization(Change):
         name: str,
         source: ActivationFakeQuantizer,
         norm: FoldableNorm | None,
+        *,
+        fits: bool,
     ) -> None:
         layer = network.get_submodule(name)
-        weight = self._quantize_weight(layer, self.schemes[name], norm)
+        weight = self._quantize_weight(layer, self.schemes[name], norm, fits=fits)
         if norm is not None and getattr(layer, "bias", None) is None:
             # what the folded norm adds needs a place
             del layer.bias
@@ -165,10 +177,10 @@ class PrepareQuantization(Change):
         if getattr(layer, "bias", None) is not None:
             originals = layer.get_submodule("parametrizations.weight")
             bias_quantizer = BiasFakeQuantizer(originals, source).train(layer.training)
-            parametrize.register_parametrization(layer, "bias", bias_quantizer)
+            parametrize.register_parametrization(layer, "bias", bias_quantizer, unsafe=not fits)
 
     def _quantize_weight(
-        self, layer: nn.Module, scheme: Scheme, norm: FoldableNorm | None
+        self, layer: nn.Module, scheme: Scheme, norm: FoldableNorm | None, *, fits: bool
     ) -> Tensor:
         """Attach the quantiser of the weight, and return the weight [filters, ...]."""
         layout, held = FilterLayout.of(layer), layer.weight
@@ -176,15 +188,16 @@ class PrepareQuantization(Change):
         weight = layout.filters_first(held)
         rounding: Rounding
         if isinstance(scheme, FLightNN):
-            rounding = ChosenTerms(scheme, weight)
+            rounding = ChosenTerms(scheme, weight, fits=fits)
         elif self.is_gradual:
-            rounding = GradualRounding(scheme, weight)
+            rounding = GradualRounding(scheme, weight, fits=fits)
         elif self.learns_scales:
-            rounding = LearnedScale(scheme, weight)
+            rounding = LearnedScale(scheme, weight, fits=fits)
         else:
-            rounding = FittedScale(scheme, weight)
+            rounding = FittedScale(scheme, weight, fits=fits)
         quantizer = WeightFakeQuantizer(rounding, norm, layout).train(layer.training)
-        parametrize.register_parametrization(layer, "weight", quantizer)
+        # called safe it is computed once, to be compared with what it replaces
+        parametrize.register_parametrization(layer, "weight", quantizer, unsafe=not fits)
         return weight
 
     def _check(self, network: nn.Module) -> None:

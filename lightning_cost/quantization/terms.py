@@ -40,11 +40,13 @@ class ChosenTerms(Rounding):
     scales: Tensor
     bar: Tensor
 
-    def __init__(self, scheme: FLightNN, weight: Tensor) -> None:
-        super().__init__(scheme)
+    def __init__(self, scheme: FLightNN, weight: Tensor, *, fits: bool = True) -> None:
+        super().__init__(scheme, weight, fits=fits)
         self._levels = [scheme.levels_of(num_terms + 1) for num_terms in range(MOST_TERMS)]
-        fitted = [fitted_scale(weight, levels) for levels in self._levels]
-        self.register_buffer("scales", torch.stack(fitted))
+        scales = torch.ones(MOST_TERMS, len(weight), device=weight.device)
+        if fits:
+            scales = torch.stack([fitted_scale(weight, levels) for levels in self._levels])
+        self.register_buffer("scales", scales)
         most = torch.full((len(weight),), MOST_TERMS, dtype=torch.int8, device=weight.device)
         self.register_buffer("num_terms", most)
         self.register_buffer("bar", torch.zeros((), device=weight.device))

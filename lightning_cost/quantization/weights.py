@@ -37,9 +37,12 @@ class Rounding(nn.Module, ABC):
 
     Args:
         scheme: The grid.
+        weight: Of shape [filters, ...].
+        fits: Whether scales are those that suit ``weight``. Otherwise they are one, and to be
+            loaded.
     """
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme, weight: Tensor, *, fits: bool = True) -> None:
         super().__init__()
         self.scheme = scheme
 
@@ -62,9 +65,9 @@ class FittedScale(Rounding):
 
     scale: Tensor
 
-    def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__(scheme)
-        self.register_buffer("scale", scheme.fit_scale(weight))
+    def __init__(self, scheme: Scheme, weight: Tensor, *, fits: bool = True) -> None:
+        super().__init__(scheme, weight, fits=fits)
+        self.register_buffer("scale", first_scale(scheme, weight, fits=fits))
 
     @override
     def forward(self, weight: Tensor) -> Rounded:
@@ -91,9 +94,9 @@ class LearnedScale(Rounding):
         Esser et al., "Learned Step Size Quantization", ICLR 2020, equations 3 and 5.
     """
 
-    def __init__(self, scheme: Scheme, weight: Tensor) -> None:
-        super().__init__(scheme)
-        self.scale = nn.Parameter(scheme.fit_scale(weight))
+    def __init__(self, scheme: Scheme, weight: Tensor, *, fits: bool = True) -> None:
+        super().__init__(scheme, weight, fits=fits)
+        self.scale = nn.Parameter(first_scale(scheme, weight, fits=fits))
 
     @override
     def forward(self, weight: Tensor) -> Rounded:
@@ -191,6 +194,11 @@ class BiasFakeQuantizer(nn.Module):
         scale = quantizer.scale_of(original.detach())
         values, step = quantize_bias(bias, weight_scale=scale, input_scale=source.grid()[0])
         return straight_through(bias, (values * step).to(bias.dtype))
+
+
+def first_scale(scheme: Scheme, weight: Tensor, *, fits: bool) -> Tensor:
+    """The scales [filters] that a rounding begins with; see :class:`Rounding`."""
+    return scheme.fit_scale(weight) if fits else torch.ones(len(weight), device=weight.device)
 
 
 def parametrized(weight: nn.Module) -> tuple[WeightFakeQuantizer, Tensor]:
