@@ -227,6 +227,10 @@ def _for_each_configuration(
     Returns:
         The highest exit code.
     """
+    mistake = _unnamed_group(words)
+    if mistake is not None:
+        print(f"lightning-cost: {mistake}", file=sys.stderr)
+        return BAD_INPUT
     argv = sys.argv
     job = ComposedJob(program=argv[0], verb=verb, words=words, work=one)
     register_schemas()
@@ -248,6 +252,26 @@ def _for_each_configuration(
     finally:
         sys.argv = argv
     return max(job.exit_codes, default=KEPT)
+
+
+def _unnamed_group(words: list[str]) -> str | None:
+    """What is wrong with a group that is not chosen by a name, which Hydra answers a traceback."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(words)
+    except HydraException:
+        return None  # Hydra will say so itself
+    for entry in parsed:
+        folder = conf_dir() / entry.key_or_group
+        if entry.is_delete() or entry.is_sweep_override() or not folder.is_dir():
+            continue
+        value = entry.value()
+        if not isinstance(value, (str, list)):
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            return (
+                f"{entry.key_or_group} must be one of {known}, got {value!r}; or set a value in "
+                f"it, as in {entry.key_or_group}.NAME=VALUE"
+            )
+    return None
 
 
 def _single_runs(overrides: list[str]) -> list[list[str]]:

@@ -19,7 +19,12 @@ EXTRAS = {
     for extra, requirements in PROJECT["optional-dependencies"].items()
 }
 # modules that are not called like the distribution that brings them
-DISTRIBUTION_OF = {"sklearn": "scikit-learn", "hydra": "hydra-core", "omegaconf": "hydra-core"}
+DISTRIBUTION_OF = {
+    "sklearn": "scikit-learn",
+    "hydra": "hydra-core",
+    "omegaconf": "hydra-core",
+    "yaml": "pyyaml",
+}
 
 
 def imported_distributions(folder, *, only_at_import):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -56,3 +57,36 @@ def test_says_its_license(wheel):
     metadata = Parser().parsestr(dist_info(wheel, "METADATA"))
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        yield archive
+
+
+def test_source_holds_what_is_in_version_control_and_no_results(sdist):
+    inside = {name.partition("/")[2] for name in sdist.getnames()}
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\n")
+    made = {"PKG-INFO", ".gitignore"}
+    assert inside - made <= set(listed)
+    top = {name.partition("/")[0] for name in inside - made}
+    assert top == {
+        *("conf", "docs", "examples", "hydra_plugins", "lightning_cost", "tests"),
+        *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"),
+        *("constraints.txt", "constraints-vision.txt", "pyproject.toml"),
+    }
+    assert all(member.isfile() or member.isdir() for member in sdist.getmembers())
+
+
+def test_nothing_but_code_cards_and_data_travels(wheel):
+    """A note that someone left in a folder is no part of the package."""
+    kinds = (".py", "/README.md", ".yaml", ".json", ".css", "/py.typed")
+    others = [name for name in wheel.namelist() if not name.endswith(kinds)]
+    assert [name for name in others if ".dist-info/" not in name] == []

@@ -1,5 +1,6 @@
 """The page in a real browser; needs ``chromium`` (``apt-get install chromium``)."""
 
+import json
 import re
 import shutil
 import struct
@@ -8,7 +9,7 @@ from html import escape
 
 import pytest
 
-from lightning_cost.report.html import render_report
+from lightning_cost.report.html import render_report, write_report
 from lightning_cost.report.sweep.page import write_sweep
 from lightning_cost.report.sweep.rows import collect
 
@@ -123,3 +124,53 @@ def test_picture_is_not_blank(browse, report, tmp_path):
     assert content.startswith(b"\x89PNG")
     assert struct.unpack(">II", content[16:24]) == (1000, 2000)
     assert len(content) > 50_000
+
+
+MARKUP = "<img src=x onerror=document.title='ran'><script>document.title='ran'</script>"
+NAMES = (
+    *("stem.conv", "stage1.0.conv1", "classifier", "val_acc", "resnet20", "fashion_mnist"),
+    *("openvino", "Example CPU", "warm-up", "pruning step 3", "0f1e2d3c4b5a", "avx2", "aten::sort"),
+)
+
+
+def marked_up(report):
+    """The same report with markup in every kind of name that a run, a user or a device gives."""
+    text = json.dumps(report)
+    for name in NAMES:
+        assert name in text
+        text = text.replace(name, f"{name}{MARKUP}")
+    return json.loads(text)
+
+
+def without_policy(page):
+    """What is escaped must be inert by itself, not only by the page's own ban on scripts."""
+    bare, found = re.subn('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert found == 1
+    return bare
+
+
+def test_markup_in_names_is_shown_and_not_run(browse, report, run_dir):
+    (run_dir / "report.json").write_text(json.dumps(marked_up(report)))
+    page = without_policy(write_report(run_dir).read_text(encoding="utf-8"))
+    dom = browse(page, 1000, "--dump-dom")
+    assert "<img" not in dom
+    assert "<script" not in dom
+    shown = re.search("<title>(.*?)</title>", dom, re.DOTALL).group(1)
+    assert shown.startswith("resnet20&lt;img src=x")
+    # a name of a layer may be broken after its dots, within the markup too
+    assert dom.count("&lt;script&gt;") > len(NAMES)
+
+
+def test_markup_in_a_sweep_is_shown_and_not_run(browse, report, tmp_path):
+    sweep_dir = tmp_path / "sweep"
+    for run, width in (("0", 8), ("<img src=x onerror=document.title='ran'>", 16)):
+        (sweep_dir / run).mkdir(parents=True)
+        document = marked_up(report)
+        document["config"]["model"]["width"] = f"{width}{MARKUP}"
+        (sweep_dir / run / "report.json").write_text(json.dumps(document))
+    page = without_policy(write_sweep(collect(sweep_dir)).read_text(encoding="utf-8"))
+    dom = browse(page, 1000, "--dump-dom")
+    assert "<img" not in dom
+    assert "<script" not in dom
+    assert "ran" not in re.search("<title>(.*?)</title>", dom, re.DOTALL).group(1)
+    assert "&lt;img src=x onerror=document" in dom

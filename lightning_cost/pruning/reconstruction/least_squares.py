@@ -97,9 +97,12 @@ class Reconstruction:
 
         def solve(name: str, layer: nn.Module, args: Any) -> None:
             nonlocal solving
-            before = self._before.get(name)
-            fan_in = layer.get_parameter("weight")[0].numel()
-            if before is None or fan_in > LARGEST_FAN_IN:
+            before, weight = self._before.get(name), layer._parameters.get("weight")
+            # code that runs a layer with other weights puts plain tensors in their place
+            if before is None or not isinstance(weight, nn.Parameter):
+                return
+            fan_in = weight[0].numel()
+            if fan_in > LARGEST_FAN_IN:
                 return
             outputs = before.outputs
             kept = change.kept.get(name, {}).get("out")

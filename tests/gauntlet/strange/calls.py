@@ -347,7 +347,9 @@ def bytes_image():
 
 
 CASES = {
-    "keyword_only": Case(build=KeywordOnly, example=lambda: {"left": row(), "right": row() + 1}),
+    "keyword_only": Case(
+        build=KeywordOnly, example=lambda: {"left": row(), "right": row() + 1}, noise=0.3
+    ),
     "several_inputs": Case(build=SeveralInputs, example=lambda: (image(), row())),
     "several_by_name": Case(build=SeveralInputs, example=lambda: {"row": row(), "image": image()}),
     "optional_input": Case(build=Optional, example=lambda: (image(), None)),
@@ -370,15 +372,27 @@ CASES = {
     "on_values": Case(build=OnValues, example=row),
     "on_mode": Case(build=OnMode, example=row),
     "in_place": Case(build=InPlace, example=image),
-    "writes_channels": Case(build=WritesChannels, example=image),
-    "noisy": Case(build=Noisy, example=row),
+    "writes_channels": Case(
+        build=WritesChannels,
+        example=image,
+    ),
+    "noisy": Case(
+        build=Noisy,
+        example=row,
+        is_random=True,
+    ),
     "remembering": Case(build=Remembering, example=row),
     "checkpointed": Case(build=Checkpointed, example=row),
     "scripted_part": Case(build=Scripted, example=row),
     "traced": Case(
-        build=lambda: torch.jit.trace(small().eval(), image()), example=image, in_fit=False
+        build=lambda: torch.jit.trace(small().eval(), image()),
+        example=image,
+        in_fit=False,
     ),
-    "functional_call": Case(build=Functional, example=row),
+    "functional_call": Case(
+        build=Functional,
+        example=row,
+    ),
     "lists_and_dicts": Case(build=CasesOfLists, example=row),
     "mixed_types": Case(build=MixedTypes, example=row),
     "dropouts": Case(build=Dropouts, example=image),
@@ -391,9 +405,15 @@ CASES = {
         build=lambda: small().to(memory_format=torch.channels_last),
         example=lambda: image().contiguous(memory_format=torch.channels_last),
     ),
-    "double": Case(build=lambda: small().double(), example=lambda: image().double()),
+    "double": Case(
+        build=lambda: small().double(),
+        example=lambda: image().double(),
+    ),
     "half": Case(build=lambda: small().half(), example=lambda: image().half()),
-    "bfloat16": Case(build=lambda: small().bfloat16(), example=lambda: image().bfloat16()),
+    "bfloat16": Case(
+        build=lambda: small().bfloat16(),
+        example=lambda: image().bfloat16(),
+    ),
     "one_sample": Case(build=small, example=lambda: image()[:1]),
     "odd_sizes": Case(build=small, example=lambda: drawn(3, 7, 11)),
 }

@@ -1,13 +1,12 @@
-"""One awkward network: how it is built, what it takes, and what is refused of it."""
+"""One awkward network: how it is built, and what it takes."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-STAGES = ("measure", "prune", "quantise", "export", "resume")
 BATCH = 4
 
 
@@ -18,16 +17,16 @@ class Case:
     Args:
         build: Makes it, the same each time after ``torch.manual_seed``.
         example: Makes a batch of :data:`BATCH` samples.
-        refused: What the refusal of each stage says, as a pattern; stages that are not named pass.
         noise: Largest error of the quantised outputs, as a share of the outputs' size.
         in_fit: Whether it can be trained at all.
+        is_random: Whether its outputs are drawn anew in each pass, so that runtimes cannot agree.
     """
 
     build: Callable[[], nn.Module]
     example: Callable[[], Any]
-    refused: Mapping[str, str] = field(default_factory=dict)
     noise: float = 0.1
     in_fit: bool = True
+    is_random: bool = False
 
 
 def drawn(*shape: int, seed: int = 1) -> torch.Tensor:

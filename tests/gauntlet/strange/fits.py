@@ -46,6 +46,10 @@ class Fitted(pl.LightningModule):
         """The network's outputs."""
         return self.network(*args, **kwargs)
 
+    def on_train_epoch_start(self) -> None:
+        """Draw the same numbers in an epoch wherever the fit began: checkpoints carry none."""
+        torch.manual_seed(self.current_epoch)
+
     def training_step(self, batch: Any) -> Tensor:
         """The loss on the batch."""
         args, kwargs = call_arguments(batch[0])
@@ -58,7 +62,8 @@ class Fitted(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The same batch twice, beside labels that nobody reads."""
-        return DataLoader([(self._batch, torch.zeros(1))] * 2, batch_size=None)
+        batches = [(self._batch, torch.zeros(1))] * 2
+        return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
 def require_resumable(

@@ -302,17 +302,29 @@ CASES = {
     "negated": Case(build=Negated, example=image),
     "maxout": Case(build=Maxout, example=row),
     "padded_shortcut": Case(build=Padded, example=image),
-    "picked_channels": Case(build=PickedChannels, example=image),
-    "across_channels": Case(build=AcrossChannels, example=row),
+    "picked_channels": Case(
+        build=PickedChannels,
+        example=image,
+    ),
+    "across_channels": Case(
+        build=AcrossChannels,
+        example=row,
+    ),
     "top_channels": Case(build=TopChannels, example=row),
     "sampled": Case(build=Sampled, example=image),
     "unfolded": Case(build=Unfolded, example=image),
     "channels_behind": Case(build=ChannelsBehind, example=image),
-    "fixed_width": Case(build=FixedWidth, example=image),
+    "fixed_width": Case(
+        build=FixedWidth,
+        example=image,
+    ),
     "known_width": Case(build=KnownWidth, example=image),
     "own_function": Case(build=OwnFunction, example=row),
     "spectrum": Case(build=Spectrum, example=image),
-    "complex_weights": Case(build=ComplexWeights, example=row),
+    "complex_weights": Case(
+        build=ComplexWeights,
+        example=row,
+    ),
     "mixture": Case(build=Mixture, example=row),
     "convolution_1d": Case(
         build=lambda: nn.Sequential(

@@ -312,18 +312,35 @@ CASES = {
     "tied_biases": Case(build=TiedBiases, example=image),
     "autoencoder": Case(build=Autoencoder, example=row),
     "borrowed_weight": Case(build=Borrowed, example=image),
-    "weight_as_value": Case(build=WeightAsValue, example=row),
+    "weight_as_value": Case(
+        build=WeightAsValue,
+        example=row,
+    ),
     "hypernetwork": Case(build=Hypernetwork, example=row),
-    "weight_norm": Case(build=parametrised(parametrizations.weight_norm), example=image),
+    "weight_norm": Case(
+        build=parametrised(parametrizations.weight_norm),
+        example=image,
+    ),
     "weight_norm_and_norm": Case(
-        build=parametrised(parametrizations.weight_norm, norm=True), example=image
+        build=parametrised(parametrizations.weight_norm, norm=True),
+        example=image,
     ),
-    "weight_norm_old": Case(build=parametrised(nn.utils.weight_norm), example=image),
-    "spectral_norm": Case(build=parametrised(parametrizations.spectral_norm), example=image),
+    "weight_norm_old": Case(
+        build=parametrised(nn.utils.weight_norm),
+        example=image,
+    ),
+    "spectral_norm": Case(
+        build=parametrised(parametrizations.spectral_norm),
+        example=image,
+    ),
     "spectral_norm_and_norm": Case(
-        build=parametrised(parametrizations.spectral_norm, norm=True), example=image
+        build=parametrised(parametrizations.spectral_norm, norm=True),
+        example=image,
     ),
-    "spectral_norm_old": Case(build=parametrised(nn.utils.spectral_norm), example=image),
+    "spectral_norm_old": Case(
+        build=parametrised(nn.utils.spectral_norm),
+        example=image,
+    ),
     "orthogonal": Case(
         build=lambda: nn.Sequential(
             nn.Linear(8, 12),
@@ -334,8 +351,14 @@ CASES = {
         ),
         example=row,
     ),
-    "symmetric": Case(build=_on_linear(Symmetric), example=row),
-    "positive": Case(build=_on_linear(Positive), example=row),
+    "symmetric": Case(
+        build=_on_linear(Symmetric),
+        example=row,
+    ),
+    "positive": Case(
+        build=_on_linear(Positive),
+        example=row,
+    ),
     "standardised": Case(
         build=lambda: nn.Sequential(
             Standardised(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), *head(6)
@@ -343,8 +366,14 @@ CASES = {
         example=image,
     ),
     "free_parameters": Case(build=Free, example=image),
-    "matrices": Case(build=Matrices, example=row),
-    "einsum": Case(build=Einsum, example=row),
+    "matrices": Case(
+        build=Matrices,
+        example=row,
+    ),
+    "einsum": Case(
+        build=Einsum,
+        example=row,
+    ),
     "buffers": Case(build=Buffers, example=image),
     "counting": Case(build=Counting, example=row),
     "bilinear": Case(build=Bilinear, example=row),
@@ -359,7 +388,10 @@ CASES = {
         in_fit=False,
     ),
     "primes": Case(build=_images(hidden=13), example=image),
-    "one_channel": Case(build=_images(hidden=1), example=image),
+    "one_channel": Case(
+        build=_images(hidden=1),
+        example=image,
+    ),
     "dead_channels": Case(build=_images(change=_dead), example=image),
     "all_zero": Case(build=_images(change=_zero), example=image),
     "nan_weight": Case(
@@ -384,10 +416,18 @@ CASES = {
         ),
         example=image,
     ),
-    "one_linear": Case(build=lambda: nn.Linear(8, 3), example=row),
-    "one_convolution": Case(build=lambda: nn.Conv2d(3, 4, 3), example=image),
+    "one_linear": Case(
+        build=lambda: nn.Linear(8, 3),
+        example=row,
+    ),
+    "one_convolution": Case(
+        build=lambda: nn.Conv2d(3, 4, 3),
+        example=image,
+    ),
     "no_parameters": Case(
-        build=lambda: nn.Sequential(nn.AvgPool2d(2), nn.ReLU()), example=image, in_fit=False
+        build=lambda: nn.Sequential(nn.AvgPool2d(2), nn.ReLU()),
+        example=image,
+        in_fit=False,
     ),
     "lazy": Case(
         build=lambda: nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),

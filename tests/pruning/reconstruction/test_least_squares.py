@@ -211,3 +211,25 @@ def test_what_it_takes_is_counted_and_known_before():
     fits = sum(2 * n * fan_in * (fan_in + 2 * out) for fan_in, out, n in kept)
     solving = sum(2 * fan_in**3 // 3 + 2 * fan_in**2 * out for fan_in, out, _ in kept)
     assert found == products + fits + solving
+
+
+def test_a_layer_that_runs_with_other_weights_keeps_its_own():
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner, self.last = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            weights = {name: 2 * value for name, value in self.inner.named_parameters()}
+            return self.last(torch.func.functional_call(self.inner, weights, (self.first(x),)))
+
+    network, batch = Doubled(), (torch.randn(32, 8), torch.randint(3, (32,)))
+    before = network.inner.weight.detach().clone()
+    grouping = channel_groups(network, batch[0])
+    kept = {group.name: tuple(range(group.num_channels)) for group in grouping.groups}
+    kept["first"] = (0, 2, 4)
+    change = removal(grouping, Plan(kept=kept, num_channels=grouping.num_channels))
+    reconstruction = Reconstruction(network, batch, classification_loss)
+    pruned = copy.deepcopy(operated(network, change))
+    reconstruction.fit(pruned, change)
+    assert torch.equal(pruned.inner.weight, before[:, [0, 2, 4]])
