@@ -1,6 +1,7 @@
 """The layers of a deployed network as every cost model sees them: shapes, work, bytes, bits."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -151,7 +152,11 @@ def layers_of(network: nn.Module, example: Example) -> tuple[list[Layer], tuple[
     with _counting_calls(modules) as all_calls:
         report = count_macs(network, example)
     innermost = _innermost(modules, report.by_module)
-    calls = {name: shapes for name, shapes in all_calls.items() if name in innermost}
+    calls = {
+        name: _unfused(modules[name], counted)
+        for name, counted in all_calls.items()
+        if name in innermost
+    }
     batch_size = batch_size_of(example)
     found: list[Layer] = []
     for name, module in modules.items():
@@ -294,38 +299,39 @@ def _own_macs(name: str, module: nn.Module, macs: Mapping[str, int]) -> int:
     return macs[name] - sum(macs.get(child, 0) for child in children)
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What one call of a module read and wrote, for one sample."""
+
+    first_input: tuple[int, ...]
+    first_output: tuple[int, ...]
+    num_read: int
+    num_written: int
+    bytes_read: int
+    bytes_written: int
+    keeps_shape: bool
+
+
 @contextmanager
 def _counting_calls(
     modules: Mapping[str, nn.Module],
-) -> Iterator[dict[str, dict[_Shapes, int]]]:
-    """How often each module runs meanwhile, by the shapes that it runs with.
-
-    One without weights that keeps the shape is left out: it is fused into another.
-    """
-    calls: dict[str, dict[_Shapes, int]] = {}
+) -> Iterator[dict[str, Counter[_Moved]]]:
+    """How often each module runs meanwhile, by what it moves."""
+    calls: dict[str, Counter[_Moved]] = defaultdict(Counter)
 
     def counter(name: str) -> Callable[..., None]:
-        is_int8 = any(_is_int8_weight(weight.tensor) for weight in _weights(modules[name]))
-        has_weights = is_int8 or next(modules[name].parameters(), None) is not None
-
-        def num_bytes(tensors: list[Tensor]) -> int:
-            return sum(
-                tensor.numel() * (1 if is_int8 else tensor.element_size()) for tensor in tensors
-            )
-
         def count(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             inputs, outputs = tensors_of((args, kwargs)), tensors_of(output)
-            shapes = {tensor.shape for tensor in outputs}
-            if not has_weights and shapes == {tensor.shape for tensor in inputs}:
-                return
-            key = _Shapes(
+            moved = _Moved(
                 first_input=tuple(inputs[0].shape) if inputs else (),
                 first_output=tuple(outputs[0].shape) if outputs else (),
-                input_bytes=num_bytes(inputs),
-                output_bytes=num_bytes(outputs),
+                num_read=sum(tensor.numel() for tensor in inputs),
+                num_written=sum(tensor.numel() for tensor in outputs),
+                bytes_read=_num_bytes(inputs),
+                bytes_written=_num_bytes(outputs),
+                keeps_shape={each.shape for each in outputs} == {each.shape for each in inputs},
             )
-            of_layer = calls.setdefault(name, {})
-            of_layer[key] = of_layer.get(key, 0) + 1
+            calls[name][moved] += 1
 
         return count
 
@@ -334,6 +340,26 @@ def _counting_calls(
             hook = module.register_forward_hook(counter(name), with_kwargs=True)
             stack.callback(hook.remove)
         yield calls
+
+
+def _unfused(module: nn.Module, calls: Mapping[_Moved, int]) -> dict[_Shapes, int]:
+    """The calls of a layer that is not fused into another, by the shapes that it runs with."""
+    is_int8 = any(_is_int8_weight(weight.tensor) for weight in _weights(module))
+    has_weights = is_int8 or next(module.parameters(), None) is not None
+    return {
+        _Shapes(
+            first_input=moved.first_input,
+            first_output=moved.first_output,
+            input_bytes=moved.num_read if is_int8 else moved.bytes_read,
+            output_bytes=moved.num_written if is_int8 else moved.bytes_written,
+        ): number
+        for moved, number in calls.items()
+        if has_weights or not moved.keeps_shape
+    }
+
+
+def _num_bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _weights(module: nn.Module) -> list[Stored]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -116,15 +117,18 @@ class _Recorder:
         self._open: list[tuple[Value, ...]] = []
 
     def entering(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._open.append(self.values((args, kwargs)))
+        with torch._C.DisableTorchFunction():  # to look at a tensor is no function of it
+            self._open.append(self.values((args, kwargs)))
 
     def leaving(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(module: nn.Module, args: Any, output: Any) -> None:
+            with torch._C.DisableTorchFunction():
+                outputs = self.values(output)
             self.calls.append(
                 Call(
                     module=name,
                     inputs=self._open.pop(),
-                    outputs=self.values(output),
+                    outputs=outputs,
                     returns_tensor=isinstance(output, Tensor),
                 )
             )

@@ -13,6 +13,7 @@ from lightning_cost.report.quantities import (
     origin,
     percent,
     quantity,
+    tick,
 )
 from lightning_cost.report.sections import marked, metric_cell
 
@@ -116,7 +117,7 @@ def _plot(paths: Sequence[Points], name: str, metric: str, dots: Sequence[Dot]) 
     x = Axis(
         low=0,
         high=1.06 * max(dot.x for dot in shown),
-        write=lambda value: quantity(value, unit),
+        write=lambda value: tick(value, unit),
         title=f"{label(name)} ({', '.join(sorted(origins))})",
     )
     y = Axis(

@@ -1,5 +1,6 @@
 """HTML and SVG elements whose text is escaped unless it already is markup."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
@@ -43,13 +44,13 @@ def join(parts: Iterable[str | None]) -> Markup:
 
 
 def path_name(name: str) -> Markup:
-    """The name of a layer, which may be broken after its dots.
+    """The name of a layer or a setting, which may be broken after its dots and underscores.
 
-    >>> path_name("stem.conv")
-    'stem.<wbr>conv'
+    >>> path_name("stem.conv_1")
+    'stem.<wbr>conv_<wbr>1'
     """
-    first, *rest = name.split(".")
-    return join([first, *(join([".", element("wbr"), part]) for part in rest)])
+    parts = re.split(r"(?<=[._])(?=.)", name)
+    return join([parts[0], *(join([element("wbr"), part]) for part in parts[1:])])
 
 
 def section(heading: str, *children: str | None, hint: str | None = None) -> Markup:

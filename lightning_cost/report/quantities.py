@@ -59,6 +59,18 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{figures(value)} {unit}"
 
 
+def tick(value: float, unit: str) -> str:
+    """As :func:`quantity`, without the word for what is counted: the axis has it in its title.
+
+    >>> tick(25_000, "parameter"), tick(1.6, "ms")
+    ('25.0 k', '1.60 ms')
+    """
+    text = quantity(value, unit)
+    return (
+        text.removesuffix(_PREFIXED[unit]).rstrip() if unit in _PREFIXED and unit != "B" else text
+    )
+
+
 def figures(value: float) -> str:
     """Three significant figures, without an exponent where one can do without.
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.charts import Axis, Curve, Dot, Shape, mark, scatter_chart
 from lightning_cost.report.markup import Markup, element
-from lightning_cost.report.quantities import is_share, label, metric_value, origin, quantity
+from lightning_cost.report.quantities import is_share, label, metric_value, origin, quantity, tick
 from lightning_cost.report.study.facts import over
 from lightning_cost.report.study.record import Study, TrialRecord
 from lightning_cost.report.sweep.rows import Direction, SweepRow, pareto_front
@@ -73,7 +73,7 @@ def quality_plot(
     x = Axis(
         low=0,
         high=max([*(1.06 * dot.x for dot in dots), *(room * limit for limit in limits)]),
-        write=lambda value: quantity(value, unit),
+        write=lambda value: tick(value, unit),
         title=f"{label(name)} ({', '.join(sorted({origin(cost) for _, cost, _ in known}))})",
     )
     values = [dot.y for dot in dots]

@@ -114,5 +114,5 @@ def _left_out_notes(missing: Mapping[str, Any], used: Mapping[str, float]) -> li
     notes = [f"Not in these sums, as they left no report: {trials}{clock}."]
     if used:
         told = [quantity(used[name], unit) for name, unit in SPEND_UNITS.items() if name in used]
-        notes.append(f"With what they are known to have used it is {', '.join(told)}.")
+        notes.append(f"With what they are known to have used, the sweep took {', '.join(told)}.")
     return notes
