@@ -260,7 +260,8 @@ def _count_operators(
         layers = owners & names
         if not layers:
             place = max(names, key=len, default="") or type(network).__name__
-            part = f"operator {len(outside)}, {operation.name} in {place}"
+            # not by its name: which one multiplies batches of matrices may follow from their sizes
+            part = f"operator {len(outside)} in {place}"
             counts[Resource.macs, ""][part] = operation.flops // 2
             outside.append(operation.flops)
             return

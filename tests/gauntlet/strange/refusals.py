@@ -33,7 +33,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     # too few channels may go for the budget of the walk
     **dict.fromkeys(("picked_channels", "writes_channels"), _OVER),
     # a product of a single channel is no product to PyTorch, so that no width explains the MACs
-    "einsum_attention": {"prune": "aten.bmm in EinsumAttention"},
+    "einsum_attention": {"prune": "in EinsumAttention"},
     **dict.fromkeys(("nan_weight", "infinite_weight"), _NOT_FINITE),
     "lazy": {"measure": "a lazy one at .0.weight."},
     **dict.fromkeys(("scripted_part", "traced"), _TORCHSCRIPT),

@@ -85,7 +85,7 @@ def test_runs_that_cannot_be_read_are_named(sweep_dir):
     sweep = collect(sweep_dir)
     assert len(sweep.rows) == 10
     assert list(sweep.unreadable) == ["3", "4", "12"]
-    assert "cut off" in sweep.unreadable["3"]
+    assert "must be a whole JSON document" in sweep.unreadable["3"]
     assert "schema_version 5, got 0" in sweep.unreadable["4"]
     assert "report is written when a fit ends" in sweep.unreadable["12"]
 
