@@ -21,8 +21,10 @@ from torch import nn
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
-from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE
+from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE, is_finished
 from lightning_cost.recipe.shared_search import shared_search
+from lightning_cost.report.files import read_report
+from lightning_cost.report.limits import keeps_its_word
 from lightning_cost.sweep.job_record import JobRecord, records_dir
 
 KEPT = 0
@@ -58,11 +60,11 @@ class ComposedJob:
         except (ValueError, OSError, ImportError, HydraException) as error:
             print(f"lightning-cost: {error}", file=sys.stderr)
             return self._ended(BAD_INPUT, str(error))
-        except SystemExit:  # what Lightning makes of ctrl-C; it ends a sweep as a whole
-            run_dir = composed.resume or composed.run_dir
-            print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
+        except (SystemExit, KeyboardInterrupt):  # the first is what Lightning makes of ctrl-C
+            if self.verb == "fit":
+                print(f"lightning-cost: interrupted; {_way_on(composed)}", file=sys.stderr)
             self._ended(INTERRUPTED)
-            raise
+            raise SystemExit(INTERRUPTED) from None  # it ends a sweep as a whole
         finally:
             sys.argv = hydras
 
@@ -74,6 +76,16 @@ class ComposedJob:
             record = JobRecord(exit_code=exit_code, error=error, pid=os.getpid())
             record.save(Path(job.sweep.dir), name)
         return exit_code
+
+
+def _way_on(composed: DictConfig) -> str:
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        return f"go on with resume={composed.resume or composed.run_dir}"
+    return (
+        f"the sweep goes on with the same command and hydra.sweep.dir={job.sweep.dir}, this run "
+        f"alone with resume={composed.resume or composed.run_dir}"
+    )
 
 
 def fit_composed(composed: DictConfig) -> int:
@@ -90,9 +102,21 @@ def fit_composed(composed: DictConfig) -> int:
     sweep_dir = Path(job.sweep.dir)
     composed.run_dir = job.runtime.output_dir
     composed.shared_search = shared_search(sweep_dir)
+    if composed.resume is None and TRIAL_VARIABLE not in os.environ:
+        run_dir = Path(composed.run_dir)
+        if _is_of(run_dir, composed):  # the sweep was started before
+            if is_finished(run_dir):
+                return KEPT if keeps_its_word(read_report(run_dir)) else BROKEN
+            composed.resume = composed.run_dir
     if to_run_config(composed).trainer.devices != 1:
         return _in_own_process(composed, sweep_dir)
     return _fit_in_sweep(composed)
+
+
+def _is_of(run_dir: Path, composed: DictConfig) -> bool:
+    """Whether ``run_dir`` is of a run with the configuration ``composed``."""
+    saved = run_dir / CONFIG_NAME
+    return saved.exists() and saved.read_text() == OmegaConf.to_yaml(composed, resolve=True)
 
 
 def fit_saved(path: Path) -> int:

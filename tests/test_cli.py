@@ -40,10 +40,6 @@ QUICK = [
     "compress.search.search_samples=64",
 ]
 QUANTIZED = ["compress=prune_quantize", "compress.quantize_epochs=1"]
-# Lightning's word on an epoch that is resumed in its middle with a plain DataLoader
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:You're resuming from a checkpoint that ended before"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -244,30 +240,105 @@ def test_two_ranks_write_one_run_directory(tmp_path):
     jsonschema.validate(json.loads((run_dir / "report.json").read_text()), load_schema())
 
 
-def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
-    run_dir = tmp_path / "run"
+def _interrupt_in(patch, epoch: int, *, run_dir: Path | None = None) -> None:
+    """Let ctrl-C come in the middle of ``epoch``, of one run or of all."""
     step = ImageClassifier.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.trainer.current_epoch == 1:
+        folder = Path(self.trainer.checkpoint_callback.dirpath)
+        is_meant = run_dir is None or folder.resolve() == run_dir.resolve()
+        if is_meant and self.trainer.current_epoch == epoch and batch_idx == 3:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
+    patch.setattr(ImageClassifier, "training_step", interrupted)
+
+
+def _saved(run_dir: Path) -> dict:
+    return torch.load(run_dir / "final.ckpt", weights_only=True)
+
+
+def _require_same_end(found: Path, expected: Path) -> None:
+    """The same weights bit for bit, structure, ranking and report, up to times."""
+    ours, theirs = _saved(found), _saved(expected)
+    assert ours["lightning_cost_lineage"] == theirs["lightning_cost_lineage"]
+    assert list(ours["state_dict"]) == list(theirs["state_dict"])
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    assert (found / "ranking.json").read_bytes() == (expected / "ranking.json").read_bytes()
+    ours, theirs = (json.loads((run / "report.json").read_text()) for run in (found, expected))
+    assert ours["stop_reason"] == theirs["stop_reason"]
+    for row, known in zip(ours["history"], theirs["history"], strict=True):
+        for name in ("epoch", "step", "phase", "cost", "metrics"):
+            assert row[name] == known[name], name
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
+    kept_run, tmp_path, capsys, monkeypatch, epoch
+):
+    run_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(ImageClassifier, "training_step", interrupted)
-        assert fit(f"run_dir={run_dir}") == cli.INTERRUPTED
-    assert (run_dir / "interrupted.ckpt").exists()
+        _interrupt_in(patch, epoch)
+        assert fit(*QUANTIZED, f"run_dir={run_dir}") == cli.INTERRUPTED
+    left = {path.name for path in run_dir.glob("*.ckpt")}
+    assert left == {"last.ckpt"} | ({"previous.ckpt"} if epoch else set())
     assert f"resume={run_dir}" in capsys.readouterr().err
 
     # of the first command line only single settings are changed
     words = ["fit", f"resume={run_dir}", "trainer.progress_bar=false"]
     assert cli.main(words) == cli.KEPT
     assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
-    report = json.loads((run_dir / "report.json").read_text())
-    assert [row["epoch"] for row in report["history"]] == [0, 1]
+    _require_same_end(run_dir, kept_run[0])
     # what was logged before the interrupt stays
     assert {path.parent.name for path in run_dir.rglob("metrics.csv")} == {"logs", "logs_2"}
+    report = json.loads((run_dir / "report.json").read_text())
     assert report["config"]["model"]["width"] == 4
+
+
+@pytest.mark.parametrize("left", [["final.ckpt"], ["last.ckpt"], []])
+def test_what_is_left_of_a_run_is_enough_to_end_it(kept_run, tmp_path, left):
+    """Killed while it reported, just before it, or before it had begun."""
+    whole, _ = kept_run
+    files = ["dense.pt", *left] if left else []
+    run_dir = _copied(whole, tmp_path / "run", "config.yaml", *files)
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.KEPT
+    _require_same_end(run_dir, whole)
+    spends = [json.loads((run / "report.json").read_text())["spend"] for run in (whole, run_dir)]
+    for name in ("train_flops", "eval_flops", "search_flops"):
+        assert spends[1][name]["value"] == spends[0][name]["value"], name
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(kept_run, tmp_path, caplog):
+    whole, _ = kept_run
+    names = ("config.yaml", "dense.pt", "last.ckpt", "previous.ckpt")
+    run_dir = _copied(whole, tmp_path / "run", *names)
+    content = (run_dir / "last.ckpt").read_bytes()
+    (run_dir / "last.ckpt").write_bytes(content[:-100])
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.KEPT
+    assert "last.ckpt is cut off or damaged" in caplog.text
+    _require_same_end(run_dir, whole)
+
+
+def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path, capsys, monkeypatch):
+    words = ["-m", "budget.macs=70%,60%", f"hydra.sweep.dir={tmp_path}"]
+    with monkeypatch.context() as patch:
+        _interrupt_in(patch, 1, run_dir=tmp_path / "1")
+        assert fit(*words) == cli.INTERRUPTED
+    said = capsys.readouterr().err
+    assert f"the sweep goes on with the same command and hydra.sweep.dir={tmp_path}" in said
+    first = (tmp_path / "0" / "report.json").stat()
+    assert fit(*words) == cli.KEPT
+    assert (tmp_path / "0" / "report.json").stat().st_mtime_ns == first.st_mtime_ns
+    assert json.loads((tmp_path / "1" / "report.json").read_text())["history"][-1]["epoch"] == 1
+    assert {path.parent.name for path in (tmp_path / "1").rglob("metrics.csv")} == {
+        "logs",
+        "logs_2",
+    }
+    # a run of other settings in its place is left alone
+    other = ["-m", "budget.macs=80%,60%", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*other) == cli.BAD_INPUT
+    assert "run_dir must be new or empty" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
@@ -288,8 +359,7 @@ def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, ca
             tmp_path / "nowhere",
             r"resume must be the directory of an interrupted run, got .*ya?ml",
         ),
-        (run_dir, "with a finished run; it must hold interrupted.ckpt or last.ckpt"),
-        (_copied(run_dir, tmp_path / "empty", "config.yaml"), "with no checkpoint"),
+        (run_dir, "with a finished run; its report is"),
     ):
         assert cli.main(["fit", f"resume={folder}"]) == cli.BAD_INPUT
         assert _matches(message, capsys.readouterr().err)
