@@ -242,7 +242,7 @@ class CostMonitor(Callback):
             step=trainer.global_step,
             seconds=self.meter.seconds,
             phase=self._phase,
-            metrics=_metrics(trainer),
+            metrics=self._metrics(trainer),
         )
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -345,6 +345,15 @@ class CostMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
+    def _metrics(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The Trainer's metrics so far.
+
+        A Trainer that goes on from a checkpoint has forgotten those that are not logged anew in
+        every epoch.
+        """
+        known = self.history[-1]["metrics"] if self.history else {}
+        return known | {name: float(value) for name, value in trainer.callback_metrics.items()}
+
     def _hide(self, trainer: pl.Trainer) -> None:
         for word in _IN_PROGRESS_BAR:
             trainer.progress_bar_metrics.pop(word, None)
@@ -359,8 +368,3 @@ class CostMonitor(Callback):
             for word, resource in _IN_PROGRESS_BAR.items()
             if resource in self.cost
         }
-
-
-def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    """The Trainer's metrics so far."""
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
