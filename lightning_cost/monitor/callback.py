@@ -269,7 +269,8 @@ class CostMonitor(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict["meter"]
-        self._run_id = self._loaded.get("run_id")
+        run_id = str(self._loaded.get("run_id") or "")
+        self._run_id = run_id if run_id.isalnum() else None  # it becomes part of a file's name
         self.meter.load_state_dict(self._loaded)
         self.tracker.load_state_dict(state_dict["tracker"])
 

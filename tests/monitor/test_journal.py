@@ -51,3 +51,8 @@ def test_it_stays_where_it_was_begun(tmp_path):
 def test_what_leaves_no_checkpoint_has_none(tmp_path):
     assert find_journal("x", []) is None
     assert find_journal("x", [], str(tmp_path / "spend-x.json")) is None
+
+
+def test_a_checkpoint_names_no_other_file(tmp_path):
+    (tmp_path / "precious").write_text("{}")
+    assert find_journal("x", [tmp_path / "a"], str(tmp_path / "precious")).path.parent.name == "a"
