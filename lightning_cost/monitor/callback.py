@@ -91,6 +91,7 @@ class CostMonitor(Callback):
         self._journal: SpendJournal | None = None
         self._loaded: dict[str, Any] | None = None
         self._is_fitting = False
+        self._has_begun = False
         self._hide_at = NUM_BATCHES_SHOWN
 
     @property
@@ -133,6 +134,7 @@ class CostMonitor(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        self._has_begun = False
         run_last(trainer)
         self._spenders = [
             entry for entry in callbacks_of(trainer) if isinstance(entry, SpendsCompute)
@@ -163,6 +165,7 @@ class CostMonitor(Callback):
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._has_begun = True
         self.update_cost(trainer, pl_module)
         phases = (
             entry.phase for entry in callbacks_of(trainer) if isinstance(entry, StructuralCallback)
@@ -259,7 +262,8 @@ class CostMonitor(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._end()
-        if self._journal is not None:
+        # before that there may be no checkpoint that knows of the journal
+        if self._journal is not None and self._has_begun:
             self._journal.write(self._spent())
 
     @override
