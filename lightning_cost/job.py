@@ -95,8 +95,13 @@ def fit_composed(composed: DictConfig) -> int:
         ValueError: If the configuration asks for what cannot be.
     """
     job = HydraConfig.get()
+    overrides = list(job.overrides.task)
     if composed.resume is not None:
-        composed = _resumed(composed.resume, list(job.overrides.task))
+        composed = _saved("resume", composed.resume, overrides)
+    elif composed.repeats is not None:
+        run_dir = composed.run_dir
+        composed = _saved("repeats", composed.repeats, overrides)
+        composed.run_dir, composed.resume = run_dir, None
     if job.mode != RunMode.MULTIRUN:
         return _fit(composed)
     sweep_dir = Path(job.sweep.dir)
@@ -212,28 +217,35 @@ def build_network(config: RunConfig, data: Any) -> nn.Module:
     return network
 
 
-def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
-    """The configuration that a run was started with, changed by the overrides of its resumption."""
+def _saved(name: str, run_dir: str, overrides: list[str]) -> DictConfig:
+    """The configuration that a run was started with, changed by overrides.
+
+    Args:
+        name: Of the setting that asks for it.
+        run_dir: Of that run.
+        overrides: Of this command line.
+    """
     saved = Path(run_dir) / CONFIG_NAME
+    kind = "an interrupted run" if name == "resume" else "a run"
     if not saved.exists():
         raise ValueError(
-            f"resume must be the directory of an interrupted run, got {run_dir!r} without "
-            f"{CONFIG_NAME}; give the directory that the run printed"
+            f"{name} must be the directory of {kind}, got {run_dir!r} without {CONFIG_NAME}; give "
+            "the directory that the run printed, or start it anew where it had not begun"
         )
     groups = [word for word in overrides if "." not in word.partition("=")[0]]
     groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
     if groups:
         raise ValueError(
-            "resume goes on with the configuration of the interrupted run, of which single "
-            f"settings can be changed, got the whole of {', '.join(groups)}; leave it out, or "
-            "name the setting, as in trainer.progress_bar=false"
+            f"{name} takes the configuration of {kind}, of which single settings can be changed, "
+            f"got the whole of {', '.join(groups)}; leave it out, or name the setting, as in "
+            "trainer.progress_bar=false"
         )
     schema = OmegaConf.structured(RunConfig)
     try:
         merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
         raise ValueError(
-            f"resume must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
+            f"{name} must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
         ) from error
     assert isinstance(merged, DictConfig)
     return merged

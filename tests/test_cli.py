@@ -365,6 +365,45 @@ def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, ca
         assert _matches(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-path="])
+def test_a_run_again_from_its_own_directory(kept_run, tmp_path, capsys, flag):
+    whole, _ = kept_run
+    words = [f"{flag}{whole}"] if flag.endswith("=") else [flag, str(whole)]
+    settings = ["run_dir=" + str(tmp_path / "again")]
+    if flag == "-cp":
+        settings.append("seed=1")
+    assert cli.main(["fit", *words, *settings]) in (job.KEPT, job.BROKEN)
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "again")
+    config = OmegaConf.load(tmp_path / "again" / "config.yaml")
+    assert config.repeats == str(whole)
+    assert config.model.width == 4
+    if flag == "-cp":
+        assert config.seed == 1
+        ours, theirs = (_saved(run)["state_dict"] for run in (tmp_path / "again", whole))
+        assert not all(torch.equal(ours[name], theirs[name]) for name in ours.keys() & theirs)
+        return
+    _require_same_end(tmp_path / "again", whole)
+    for name in ("model.onnx", "model.packed", "dense.onnx"):
+        assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_what_is_needed_to_repeat_a_run_is_in_its_report(kept_run):
+    report = json.loads((kept_run[0] / "report.json").read_text())
+    assert {"python", "torch", "pytorch-lightning", "lightning-cost", "git"} <= {
+        *report["versions"]
+    }
+    assert report["seed"] == report["config"]["seed"] == 0
+    assert len(report["data"]["hash"]) == 64
+
+
+def test_a_whole_group_cannot_be_changed_in_a_repeated_run(kept_run, capsys):
+    words = ["fit", "--config-path", str(kept_run[0]), "trainer=quick"]
+    assert cli.main(words) == cli.BAD_INPUT
+    assert "single settings can be changed, got the whole of trainer=quick" in (
+        capsys.readouterr().err
+    )
+
+
 def test_resume_with_a_whole_group(kept_run, capsys):
     run_dir, _ = kept_run
     assert cli.main(["fit", f"resume={run_dir}", "trainer=quick"]) == cli.BAD_INPUT
