@@ -320,6 +320,22 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(kept_run, tmp_path
     _require_same_end(run_dir, whole)
 
 
+def test_an_interrupt_while_it_reports(kept_run, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run_dir = _copied(kept_run[0], tmp_path / "run", "config.yaml", "dense.pt", "final.ckpt")
+    monkeypatch.setattr("lightning_cost.recipe.fit.report_of", interrupted)
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.INTERRUPTED
+    assert f"interrupted; go on with resume={run_dir}" in capsys.readouterr().err
+
+
+def test_a_refused_run_can_be_tried_again_in_its_directory(tmp_path, capsys):
+    for _ in range(2):
+        assert "macs <= 1 MAC" in refused(capsys, "budget.macs=1", f"run_dir={tmp_path / 'run'}")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path, capsys, monkeypatch):
     words = ["-m", "budget.macs=70%,60%", f"hydra.sweep.dir={tmp_path}"]
     with monkeypatch.context() as patch:

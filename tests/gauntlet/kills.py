@@ -22,7 +22,7 @@ from tests.gauntlet.killing import KILLS
 from tests.gauntlet.lost_work import LostWork
 from tests.gauntlet.row import Row
 from tests.gauntlet.scale import Scale
-from tests.gauntlet.starting import fresh
+from tests.gauntlet.starting import fresh, running
 
 KILLS_PER_RUN = 7
 NUM_KILLS = {
@@ -102,9 +102,9 @@ def killed(command: Command, num_kills: int, seed: int, folder: Path) -> Iterato
 def _uninterrupted(command: Command, folder: Path) -> float:
     """Carry the command out once; the seconds of processor time that it took."""
     folder.mkdir(parents=True)
-    process = command.start(folder, is_fresh=command.is_always_fresh)
-    if not process.wait(seconds=_HANGS_AFTER_S) or process.exit_code != 0:
-        process.kill()
+    with running(command.start(folder, is_fresh=command.is_always_fresh)) as process:
+        process.wait(seconds=_HANGS_AFTER_S)
+    if process.exit_code != 0:
         printed = (folder / "printed.log").read_text()[-2000:]
         raise RuntimeError(f"{command.name} must end by itself, got {process.exit_code}: {printed}")
     return process.used_s - command.is_always_fresh * _imports_s()
@@ -124,25 +124,24 @@ def _chain(
     before = 0.0
     for reached in [*progress, None]:
         is_fresh = drawn.random() < _FRESH_RATIO or command.is_always_fresh
-        process = command.start(folder, is_fresh=is_fresh)
-        if reached is None:
-            if not process.wait(seconds=_HANGS_AFTER_S):
-                process.kill()
-                return _bad(chain, "hung", "did not end")
-        else:
-            moment = (reached - before) * length
-            if drawn.random() < _STARTING_RATIO:
-                moment, reached = drawn.random() * min(moment, 1.0), before
-            process.wait(cpu_s=moment + is_fresh * _imports_s(), seconds=_HANGS_AFTER_S)
-            before = reached
-        if process.exit_code is None:
-            kind = drawn.choice(list(KILLS))
-            KILLS[kind](process, command.run_dirs(folder)[-1], drawn)
-            chain.kills.append(kind)
-            lost.killed(command.run_dirs(folder)[-1])
-        elif process.exit_code != 0:
-            printed = (folder / "printed.log").read_text()[-1500:]
-            return _bad(chain, "lost", f"ended with {process.exit_code}: {printed}")
+        with running(command.start(folder, is_fresh=is_fresh)) as process:
+            moment = float("inf")
+            if reached is not None:
+                moment = (reached - before) * length
+                if drawn.random() < _STARTING_RATIO:
+                    moment, reached = drawn.random() * min(moment, 1.0), before
+                moment += is_fresh * _imports_s()
+                before = reached
+            if not process.wait(cpu_s=moment, seconds=_HANGS_AFTER_S):
+                return _bad(chain, "hung", f"did not end in {_HANGS_AFTER_S:.0f} s")
+            if process.exit_code is None:
+                kind = drawn.choice(list(KILLS))
+                KILLS[kind](process, command.run_dirs(folder)[-1], drawn)
+                chain.kills.append(kind)
+                lost.killed(command.run_dirs(folder)[-1])
+            elif process.exit_code != 0:
+                printed = (folder / "printed.log").read_text()[-1500:]
+                return _bad(chain, "lost", f"ended with {process.exit_code}: {printed}")
         if command.is_done(folder):
             break
     differences = list(command.differences(whole, folder, lost.flops))

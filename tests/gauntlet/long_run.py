@@ -4,13 +4,14 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from tests.gauntlet import long_fit
 from tests.gauntlet.row import Row
 from tests.gauntlet.scale import Scale
-from tests.gauntlet.starting import fork
+from tests.gauntlet.starting import fork, running
 
 NUM_EPOCHS, NUM_EPOCHS_SHORT = 2000, 200
 MOST_BYTES_PER_100_EPOCHS = 1e6
@@ -25,9 +26,9 @@ def run(scale: Scale) -> Iterator[Row]:
     started = time.perf_counter()
     num_epochs = scale.choose(NUM_EPOCHS_SHORT, NUM_EPOCHS)
     log = scale.folder / "printed.log"
-    process = fork(lambda: long_fit.main(scale.folder, num_epochs), folder=scale.folder, log=log)
-    process.wait(seconds=_HANGS_AFTER_S)
-    process.kill()
+    work = partial(long_fit.main, scale.folder, num_epochs)
+    with running(fork(work, folder=scale.folder, log=log)) as process:
+        process.wait(seconds=_HANGS_AFTER_S)
     seconds = time.perf_counter() - started
     if process.exit_code != 0:
         note = f"ended with {process.exit_code}: {log.read_text()[-1500:]}"

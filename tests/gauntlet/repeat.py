@@ -9,7 +9,7 @@ from tests.gauntlet.commands import PIPELINE
 from tests.gauntlet.ends import FLOPS, run_differences
 from tests.gauntlet.row import Row
 from tests.gauntlet.scale import Scale
-from tests.gauntlet.starting import fork, fresh
+from tests.gauntlet.starting import fork, fresh, running
 
 _HANGS_AFTER_S = 900.0
 
@@ -50,6 +50,6 @@ def _fit(words: list[str], folder: Path, *, is_fresh: bool) -> str | None:
         if is_fresh
         else fork(lambda: cli.main(words), folder=folder, log=log)
     )
-    process.wait(seconds=_HANGS_AFTER_S)
-    process.kill()
+    with running(process):
+        process.wait(seconds=_HANGS_AFTER_S)
     return None if process.exit_code == 0 else log.read_text()[-1500:]

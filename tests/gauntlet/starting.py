@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,15 @@ class Started:
         self.signal(signal.SIGKILL)
         while not self.ended():
             time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def running(started: Started) -> Iterator[Started]:
+    """The process, which does not outlive the block, nor does what it started."""
+    try:
+        yield started
+    finally:
+        started.kill()
 
 
 def fork(work: Callable[[], int], *, folder: Path, log: Path) -> Started:
