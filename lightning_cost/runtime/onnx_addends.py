@@ -40,16 +40,25 @@ def round_addends_twice(model: Any) -> None:
             quantize.op_type,
             [node.outputs[0], *quantize.inputs[1:]],
             attributes=quantize.attributes,
+            outputs=[_again(quantize)],
             name=f"{quantize.name}_again",
         )
         back = ir.node(
             node.op_type,
             [again.outputs[0], *node.inputs[1:]],
             attributes=node.attributes,
+            outputs=[_again(node)],
             name=f"{node.name}_again",
         )
         reader.replace_input_with(place, back.outputs[0])
         model.graph.insert_after(node, [again, back])
+
+
+def _again(node: Any) -> Any:
+    """A result named after that of ``node``; numbered ones would depend on the rest of the graph."""
+    from onnxscript import ir
+
+    return ir.Value(name=f"{node.outputs[0].name}_again")
 
 
 def _is_addend(value: Any) -> bool:
