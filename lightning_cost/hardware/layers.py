@@ -1,9 +1,7 @@
 """The layers of a deployed network as every cost model sees them: shapes, work, bytes, bits."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -12,13 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_cost.cost.forward import (
-    Example,
-    batch_size_of,
-    tensors_of,
-)
+from lightning_cost.cost.forward import Example, batch_size_of
 from lightning_cost.cost.macs import count_macs
 from lightning_cost.cost.size import Stored, named_stored, stored_bytes
+from lightning_cost.hardware.module_calls import Moved, counting_calls
 
 Number: TypeAlias = float | NDArray[np.float64]
 """One value, or one for each of N width assignments."""
@@ -149,7 +144,7 @@ def layers_of(network: nn.Module, example: Example) -> tuple[list[Layer], tuple[
         The layers, and the operators that were not counted.
     """
     modules = dict(network.named_modules())
-    with _counting_calls(modules) as all_calls:
+    with counting_calls(modules) as all_calls:
         report = count_macs(network, example)
     innermost = _innermost(modules, report.by_module)
     calls = {
@@ -299,50 +294,7 @@ def _own_macs(name: str, module: nn.Module, macs: Mapping[str, int]) -> int:
     return macs[name] - sum(macs.get(child, 0) for child in children)
 
 
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """What one call of a module read and wrote, for one sample."""
-
-    first_input: tuple[int, ...]
-    first_output: tuple[int, ...]
-    num_read: int
-    num_written: int
-    bytes_read: int
-    bytes_written: int
-    keeps_shape: bool
-
-
-@contextmanager
-def _counting_calls(
-    modules: Mapping[str, nn.Module],
-) -> Iterator[dict[str, Counter[_Moved]]]:
-    """How often each module runs meanwhile, by what it moves."""
-    calls: dict[str, Counter[_Moved]] = defaultdict(Counter)
-
-    def counter(name: str) -> Callable[..., None]:
-        def count(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            inputs, outputs = tensors_of((args, kwargs)), tensors_of(output)
-            moved = _Moved(
-                first_input=tuple(inputs[0].shape) if inputs else (),
-                first_output=tuple(outputs[0].shape) if outputs else (),
-                num_read=sum(tensor.numel() for tensor in inputs),
-                num_written=sum(tensor.numel() for tensor in outputs),
-                bytes_read=_num_bytes(inputs),
-                bytes_written=_num_bytes(outputs),
-                keeps_shape={each.shape for each in outputs} == {each.shape for each in inputs},
-            )
-            calls[name][moved] += 1
-
-        return count
-
-    with ExitStack() as stack:
-        for name, module in modules.items():
-            hook = module.register_forward_hook(counter(name), with_kwargs=True)
-            stack.callback(hook.remove)
-        yield calls
-
-
-def _unfused(module: nn.Module, calls: Mapping[_Moved, int]) -> dict[_Shapes, int]:
+def _unfused(module: nn.Module, calls: Mapping[Moved, int]) -> dict[_Shapes, int]:
     """The calls of a layer that is not fused into another, by the shapes that it runs with."""
     is_int8 = any(_is_int8_weight(weight.tensor) for weight in _weights(module))
     has_weights = is_int8 or next(module.parameters(), None) is not None
@@ -356,10 +308,6 @@ def _unfused(module: nn.Module, calls: Mapping[_Moved, int]) -> dict[_Shapes, in
         for moved, number in calls.items()
         if has_weights or not moved.keeps_shape
     }
-
-
-def _num_bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _weights(module: nn.Module) -> list[Stored]:
