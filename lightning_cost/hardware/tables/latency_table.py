@@ -246,8 +246,9 @@ class LatencyTable:
         for name in ("runtime", "precision", "created"):
             if not isinstance(getattr(self, name), str):
                 return f"{name} {getattr(self, name)!r}, which is no text"
-        if not isinstance(self.device, Mapping):
-            return f"device {self.device!r}, which is no fingerprint"
+        device: Any = self.device
+        if not isinstance(device, Mapping):
+            return f"device {device!r}, which is no fingerprint"
         for network in self.networks:
             if not _are_numbers([network.reference_ms], above=0):
                 return f"reference_ms {network.reference_ms!r} of {network.name!r}, not > 0"
