@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,16 +44,38 @@ def url_of(storage: str | None, sweep_dir: Path) -> str:
 def found_url(url: str, sweep_dir: Path) -> str | None:
     """Where a storage is now, which may have moved with its sweep; ``None`` where it is not.
 
-    Nothing is made. A database that is reached by a network counts as there.
+    Nothing is made. A database that is reached by a network counts as there. A file of another
+    kind, to which a link of unknown origin may lead, does not: opening it would change it.
     """
     kind = next((kind for kind in (_SQLITE, JOURNAL) if url.startswith(kind)), None)
     if kind is None:
         return url
     known = Path(url.removeprefix(kind).partition("?")[0])
-    if known.exists():
+    if known.is_file() and (_is_below(known, sweep_dir) or _holds_studies(known, kind)):
         return url
     moved = sweep_dir / known.name
-    return f"{kind}{moved.absolute()}" if moved.exists() else None
+    return f"{kind}{moved.absolute()}" if moved.is_file() else None
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _holds_studies(path: Path, kind: str) -> bool:
+    """Whether a file, which is only read, is a storage of Optuna."""
+    if kind == JOURNAL:
+        with path.open("rb") as file:
+            return b'"op_code"' in file.read(1000)
+    try:
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return False
+    with contextlib.closing(database):
+        try:
+            found = database.execute("SELECT name FROM sqlite_master WHERE name = 'studies'")
+            return found.fetchone() is not None
+        except sqlite3.Error:
+            return False
 
 
 def open_storage(url: str) -> BaseStorage:

@@ -6,7 +6,13 @@ import pytest
 from sqlalchemy import event
 
 from lightning_cost.sweep.settings import SweepSettings
-from lightning_cost.sweep.storage import open_storage, open_study, storage_errors, url_of
+from lightning_cost.sweep.storage import (
+    found_url,
+    open_storage,
+    open_study,
+    storage_errors,
+    url_of,
+)
 from tests.sweep.spaces import space_of
 
 SPACE = space_of("width=range(1,9)", "budget.macs=50%")
@@ -125,3 +131,30 @@ def test_a_database_that_has_no_room(tmp_path):
 def test_an_unknown_kind_of_database():
     with pytest.raises(ValueError, match="storage must be a database that can be read"):
         open_storage("nothing://here")
+
+
+def test_a_link_to_a_file_of_something_else_is_not_followed(tmp_path):
+    sweep_dir, precious = tmp_path / "sweep", tmp_path / "precious.db"
+    sweep_dir.mkdir()
+    with sqlite3.connect(precious) as database:
+        database.execute("CREATE TABLE passwords (word TEXT)")
+    database.close()
+    before = precious.read_bytes()
+    text = tmp_path / "notes.txt"
+    text.write_text("mine")
+    for url in (f"sqlite:///{precious}", f"sqlite:///{text}", f"journal:{text}"):
+        assert found_url(url, sweep_dir) is None
+    assert found_url(f"sqlite:///{tmp_path}", sweep_dir) is None
+    assert (precious.read_bytes(), text.read_text()) == (before, "mine")
+
+
+def test_a_storage_beside_the_sweeps_is_found(tmp_path):
+    sweep_dir = tmp_path / "sweep"
+    sweep_dir.mkdir()
+    opened(tmp_path)
+    url = url_of(None, tmp_path)
+    assert found_url(url, sweep_dir) == url
+    journal = tmp_path / "journal.log"
+    storage = open_storage(f"journal:{journal}")
+    optuna.create_study(storage=storage)
+    assert found_url(f"journal:{journal}", sweep_dir) == f"journal:{journal}"

@@ -1,0 +1,57 @@
+"""A few hostile inputs of each kind, drawn by Hypothesis; ``make gauntlet`` tries thousands."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.gauntlet.hostile import documents, weights
+from tests.gauntlet.hostile.damage import damaged, damaged_bytes
+from tests.gauntlet.hostile.trial import FAILED, HUNG, SILENT, SilentError, Subject, attempt
+
+SUBJECTS = {subject.name: subject for subject in (*documents.SUBJECTS, *weights.SUBJECTS)}
+EXAMPLES = 25
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_it_is_accepted_rightly_or_refused_clearly(name, tmp_path_factory):
+    subject = SUBJECTS[name]
+
+    @settings(
+        max_examples=max(5, int(EXAMPLES * min(subject.weight, 2))),
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(st.integers(0, 2**40))
+    def holds(seed):
+        trial = attempt(subject, seed, tmp_path_factory.mktemp("hostile"))
+        assert trial.outcome not in (FAILED, HUNG, SILENT), trial.note
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "passed"),
+        (ValueError("macs must be > 0, got -1; leave it out"), "refused"),
+        (ValueError("list index out of range"), "failed"),
+        (KeyError("macs"), "failed"),
+        (RecursionError(), "failed"),
+        (SilentError("1 became 2"), "silent"),
+    ],
+)
+def test_what_comes_of_an_input_is_told_apart(error, outcome, tmp_path):
+    def hand_in(random, folder):
+        if error is not None:
+            raise error
+
+    assert attempt(Subject(name="x", hand_in=hand_in), 1, tmp_path / "x").outcome == outcome
+
+
+@given(st.randoms(use_true_random=False))
+def test_damage_leaves_the_original_whole(random):
+    whole = {"a": [1, {"b": "text"}], "c": None}
+    damaged(whole, random)
+    damaged_bytes(b"bytes", random)
+    assert whole == {"a": [1, {"b": "text"}], "c": None}
