@@ -55,7 +55,7 @@ def round_addends_twice(model: Any) -> None:
 
 
 def _again(node: Any) -> Any:
-    """A result named after that of ``node``; numbered ones would depend on the rest of the graph."""
+    """A result named after that of ``node``: numbers would depend on the rest of the graph."""
     from onnxscript import ir
 
     return ir.Value(name=f"{node.outputs[0].name}_again")
