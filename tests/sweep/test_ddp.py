@@ -36,7 +36,7 @@ def carried_out(folder, *words):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,  # on a machine with other work a start takes minutes
         check=False,
     )
     assert done.returncode == 0, done.stderr
