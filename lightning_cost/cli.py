@@ -13,6 +13,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback as HydraCallback
 from hydra.types import RunMode
@@ -40,6 +41,7 @@ from lightning_cost.recipe.plan import (
 )
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
 from lightning_cost.recipe.profile import ProfileConfig, import_results, profile_run
+from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
 from lightning_cost.report.html import write_report
@@ -60,6 +62,7 @@ Overrides are Hydra's: hardware=local budget.latency_ms=2 model=resnet20 data=fa
 With -m, values separated by commas are swept: budget.macs=70%,50%,25%.
 For a network or data of your own, write model/NAME.yaml or data/NAME.yaml with its _target_ into a
 folder: --config-dir FOLDER model=NAME data=NAME.
+A run again, from the configuration that it kept: --config-path RUN_DIR.
 A plan takes the same overrides, and where it would be trained: train_on=nvidia_a100 num_devices=8
 utilisation=0.3. It ends with one line of JSON. For a transformer: transformer.num_layers=96
 transformer.width=12288 transformer.tokens=300e9 hardware=nvidia_a100 num_devices=1024.
@@ -146,8 +149,26 @@ def _fit(overrides: list[str]) -> int:
     except ImportError as error:
         print(f"lightning-cost: {error}", file=sys.stderr)
         return BAD_INPUT
-    words = [*overrides, *launcher_overrides(overrides)]
+    words = [*_repeating(overrides), *launcher_overrides(overrides)]
     return _for_each_configuration("fit", overrides, words, fit_composed)
+
+
+def _repeating(words: list[str]) -> list[str]:
+    """``words`` where Hydra's ``--config-path`` is a run directory: the run is made again.
+
+    Any other folder is left to Hydra.
+    """
+    left = list(words)
+    for place, word in enumerate(words):
+        flag, _, folder = word.partition("=")
+        if flag not in ("--config-path", "-cp"):
+            continue
+        num_words = 1 if folder else 2
+        folder = folder or "".join(words[place + 1 : place + 2])
+        if (Path(folder) / CONFIG_NAME).is_file():
+            quoted = QuotedString(folder, Quote.single).with_quotes()
+            left[place : place + num_words] = [f"repeats={quoted}"]
+    return left
 
 
 def _job(words: list[str]) -> int:

@@ -21,8 +21,10 @@ from torch import nn
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
-from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE
+from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE, is_finished
 from lightning_cost.recipe.shared_search import shared_search
+from lightning_cost.report.files import read_report
+from lightning_cost.report.limits import keeps_its_word
 from lightning_cost.sweep.job_record import JobRecord, records_dir
 
 KEPT = 0
@@ -58,11 +60,11 @@ class ComposedJob:
         except (ValueError, OSError, ImportError, HydraException) as error:
             print(f"lightning-cost: {error}", file=sys.stderr)
             return self._ended(BAD_INPUT, str(error))
-        except SystemExit:  # what Lightning makes of ctrl-C; it ends a sweep as a whole
-            run_dir = composed.resume or composed.run_dir
-            print(f"lightning-cost: interrupted; go on with resume={run_dir}", file=sys.stderr)
+        except (SystemExit, KeyboardInterrupt):  # the first is what Lightning makes of ctrl-C
+            if self.verb == "fit":
+                print(f"lightning-cost: interrupted; {_way_on(composed)}", file=sys.stderr)
             self._ended(INTERRUPTED)
-            raise
+            raise SystemExit(INTERRUPTED) from None  # it ends a sweep as a whole
         finally:
             sys.argv = hydras
 
@@ -76,6 +78,16 @@ class ComposedJob:
         return exit_code
 
 
+def _way_on(composed: DictConfig) -> str:
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        return f"go on with resume={composed.resume or composed.run_dir}"
+    return (
+        f"the sweep goes on with the same command and hydra.sweep.dir={job.sweep.dir}, this run "
+        f"alone with resume={composed.resume or composed.run_dir}"
+    )
+
+
 def fit_composed(composed: DictConfig) -> int:
     """Carry out a run as Hydra composed it, alone or as a job of a sweep.
 
@@ -83,16 +95,33 @@ def fit_composed(composed: DictConfig) -> int:
         ValueError: If the configuration asks for what cannot be.
     """
     job = HydraConfig.get()
+    overrides = list(job.overrides.task)
     if composed.resume is not None:
-        composed = _resumed(composed.resume, list(job.overrides.task))
+        composed = _saved("resume", composed.resume, overrides)
+    elif composed.repeats is not None:
+        run_dir = composed.run_dir
+        composed = _saved("repeats", composed.repeats, overrides)
+        composed.run_dir, composed.resume = run_dir, None
     if job.mode != RunMode.MULTIRUN:
         return _fit(composed)
     sweep_dir = Path(job.sweep.dir)
     composed.run_dir = job.runtime.output_dir
     composed.shared_search = shared_search(sweep_dir)
+    if composed.resume is None and TRIAL_VARIABLE not in os.environ:
+        run_dir = Path(composed.run_dir)
+        if _is_of(run_dir, composed):  # the sweep was started before
+            if is_finished(run_dir):
+                return KEPT if keeps_its_word(read_report(run_dir)) else BROKEN
+            composed.resume = composed.run_dir
     if to_run_config(composed).trainer.devices != 1:
         return _in_own_process(composed, sweep_dir)
     return _fit_in_sweep(composed)
+
+
+def _is_of(run_dir: Path, composed: DictConfig) -> bool:
+    """Whether ``run_dir`` is of a run with the configuration ``composed``."""
+    saved = run_dir / CONFIG_NAME
+    return saved.exists() and saved.read_text() == OmegaConf.to_yaml(composed, resolve=True)
 
 
 def fit_saved(path: Path) -> int:
@@ -188,28 +217,35 @@ def build_network(config: RunConfig, data: Any) -> nn.Module:
     return network
 
 
-def _resumed(run_dir: str, overrides: list[str]) -> DictConfig:
-    """The configuration that a run was started with, changed by the overrides of its resumption."""
+def _saved(name: str, run_dir: str, overrides: list[str]) -> DictConfig:
+    """The configuration that a run was started with, changed by overrides.
+
+    Args:
+        name: Of the setting that asks for it.
+        run_dir: Of that run.
+        overrides: Of this command line.
+    """
     saved = Path(run_dir) / CONFIG_NAME
+    kind = "an interrupted run" if name == "resume" else "a run"
     if not saved.exists():
         raise ValueError(
-            f"resume must be the directory of an interrupted run, got {run_dir!r} without "
-            f"{CONFIG_NAME}; give the directory that the run printed"
+            f"{name} must be the directory of {kind}, got {run_dir!r} without {CONFIG_NAME}; give "
+            "the directory that the run printed, or start it anew where it had not begun"
         )
     groups = [word for word in overrides if "." not in word.partition("=")[0]]
     groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
     if groups:
         raise ValueError(
-            "resume goes on with the configuration of the interrupted run, of which single "
-            f"settings can be changed, got the whole of {', '.join(groups)}; leave it out, or "
-            "name the setting, as in trainer.progress_bar=false"
+            f"{name} takes the configuration of {kind}, of which single settings can be changed, "
+            f"got the whole of {', '.join(groups)}; leave it out, or name the setting, as in "
+            "trainer.progress_bar=false"
         )
     schema = OmegaConf.structured(RunConfig)
     try:
         merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
         raise ValueError(
-            f"resume must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
+            f"{name} must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
         ) from error
     assert isinstance(merged, DictConfig)
     return merged

@@ -40,10 +40,6 @@ QUICK = [
     "compress.search.search_samples=64",
 ]
 QUANTIZED = ["compress=prune_quantize", "compress.quantize_epochs=1"]
-# Lightning's word on an epoch that is resumed in its middle with a plain DataLoader
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:You're resuming from a checkpoint that ended before"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -244,30 +240,121 @@ def test_two_ranks_write_one_run_directory(tmp_path):
     jsonschema.validate(json.loads((run_dir / "report.json").read_text()), load_schema())
 
 
-def test_an_interrupted_run_goes_on(tmp_path, capsys, monkeypatch):
-    run_dir = tmp_path / "run"
+def _interrupt_in(patch, epoch: int, *, run_dir: Path | None = None) -> None:
+    """Let ctrl-C come in the middle of ``epoch``, of one run or of all."""
     step = ImageClassifier.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.trainer.current_epoch == 1:
+        folder = Path(self.trainer.checkpoint_callback.dirpath)
+        is_meant = run_dir is None or folder.resolve() == run_dir.resolve()
+        if is_meant and self.trainer.current_epoch == epoch and batch_idx == 3:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
+    patch.setattr(ImageClassifier, "training_step", interrupted)
+
+
+def _saved(run_dir: Path) -> dict:
+    return torch.load(run_dir / "final.ckpt", weights_only=True)
+
+
+def _require_same_end(found: Path, expected: Path) -> None:
+    """The same weights bit for bit, structure, ranking and report, up to times."""
+    ours, theirs = _saved(found), _saved(expected)
+    assert ours["lightning_cost_lineage"] == theirs["lightning_cost_lineage"]
+    assert list(ours["state_dict"]) == list(theirs["state_dict"])
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    assert (found / "ranking.json").read_bytes() == (expected / "ranking.json").read_bytes()
+    ours, theirs = (json.loads((run / "report.json").read_text()) for run in (found, expected))
+    assert ours["stop_reason"] == theirs["stop_reason"]
+    for row, known in zip(ours["history"], theirs["history"], strict=True):
+        for name in ("epoch", "step", "phase", "cost", "metrics"):
+            assert row[name] == known[name], name
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
+    kept_run, tmp_path, capsys, monkeypatch, epoch
+):
+    run_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(ImageClassifier, "training_step", interrupted)
-        assert fit(f"run_dir={run_dir}") == cli.INTERRUPTED
-    assert (run_dir / "interrupted.ckpt").exists()
+        _interrupt_in(patch, epoch)
+        assert fit(*QUANTIZED, f"run_dir={run_dir}") == cli.INTERRUPTED
+    left = {path.name for path in run_dir.glob("*.ckpt")}
+    assert left == {"last.ckpt"} | ({"previous.ckpt"} if epoch else set())
     assert f"resume={run_dir}" in capsys.readouterr().err
 
     # of the first command line only single settings are changed
     words = ["fit", f"resume={run_dir}", "trainer.progress_bar=false"]
     assert cli.main(words) == cli.KEPT
     assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
-    report = json.loads((run_dir / "report.json").read_text())
-    assert [row["epoch"] for row in report["history"]] == [0, 1]
+    _require_same_end(run_dir, kept_run[0])
     # what was logged before the interrupt stays
     assert {path.parent.name for path in run_dir.rglob("metrics.csv")} == {"logs", "logs_2"}
+    report = json.loads((run_dir / "report.json").read_text())
     assert report["config"]["model"]["width"] == 4
+
+
+@pytest.mark.parametrize("left", [["final.ckpt"], ["last.ckpt"], []])
+def test_what_is_left_of_a_run_is_enough_to_end_it(kept_run, tmp_path, left):
+    """Killed while it reported, just before it, or before it had begun."""
+    whole, _ = kept_run
+    files = ["dense.pt", *left] if left else []
+    run_dir = _copied(whole, tmp_path / "run", "config.yaml", *files)
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.KEPT
+    _require_same_end(run_dir, whole)
+    spends = [json.loads((run / "report.json").read_text())["spend"] for run in (whole, run_dir)]
+    for name in ("train_flops", "eval_flops", "search_flops"):
+        assert spends[1][name]["value"] == spends[0][name]["value"], name
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(kept_run, tmp_path, caplog):
+    whole, _ = kept_run
+    names = ("config.yaml", "dense.pt", "last.ckpt", "previous.ckpt")
+    run_dir = _copied(whole, tmp_path / "run", *names)
+    content = (run_dir / "last.ckpt").read_bytes()
+    (run_dir / "last.ckpt").write_bytes(content[:-100])
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.KEPT
+    assert "last.ckpt is cut off or damaged" in caplog.text
+    _require_same_end(run_dir, whole)
+
+
+def test_an_interrupt_while_it_reports(kept_run, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run_dir = _copied(kept_run[0], tmp_path / "run", "config.yaml", "dense.pt", "final.ckpt")
+    monkeypatch.setattr("lightning_cost.recipe.fit.report_of", interrupted)
+    assert cli.main(["fit", f"resume={run_dir}"]) == cli.INTERRUPTED
+    assert f"interrupted; go on with resume={run_dir}" in capsys.readouterr().err
+
+
+def test_a_refused_run_can_be_tried_again_in_its_directory(tmp_path, capsys):
+    for _ in range(2):
+        assert "macs <= 1 MAC" in refused(capsys, "budget.macs=1", f"run_dir={tmp_path / 'run'}")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path, capsys, monkeypatch):
+    words = ["-m", "budget.macs=70%,60%", f"hydra.sweep.dir={tmp_path}"]
+    with monkeypatch.context() as patch:
+        _interrupt_in(patch, 1, run_dir=tmp_path / "1")
+        assert fit(*words) == cli.INTERRUPTED
+    said = capsys.readouterr().err
+    assert f"the sweep goes on with the same command and hydra.sweep.dir={tmp_path}" in said
+    first = (tmp_path / "0" / "report.json").stat()
+    assert fit(*words) == cli.KEPT
+    assert (tmp_path / "0" / "report.json").stat().st_mtime_ns == first.st_mtime_ns
+    assert json.loads((tmp_path / "1" / "report.json").read_text())["history"][-1]["epoch"] == 1
+    assert {path.parent.name for path in (tmp_path / "1").rglob("metrics.csv")} == {
+        "logs",
+        "logs_2",
+    }
+    # a run of other settings in its place is left alone
+    other = ["-m", "budget.macs=80%,60%", f"hydra.sweep.dir={tmp_path}"]
+    assert fit(*other) == cli.BAD_INPUT
+    assert "run_dir must be new or empty" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
@@ -288,11 +375,49 @@ def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, ca
             tmp_path / "nowhere",
             r"resume must be the directory of an interrupted run, got .*ya?ml",
         ),
-        (run_dir, "with a finished run; it must hold interrupted.ckpt or last.ckpt"),
-        (_copied(run_dir, tmp_path / "empty", "config.yaml"), "with no checkpoint"),
+        (run_dir, "with a finished run; its report is"),
     ):
         assert cli.main(["fit", f"resume={folder}"]) == cli.BAD_INPUT
         assert _matches(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("flag", ["--config-path", "-cp", "--config-path="])
+def test_a_run_again_from_its_own_directory(kept_run, tmp_path, capsys, flag):
+    whole, _ = kept_run
+    words = [f"{flag}{whole}"] if flag.endswith("=") else [flag, str(whole)]
+    settings = ["run_dir=" + str(tmp_path / "again")]
+    if flag == "-cp":
+        settings.append("seed=1")
+    assert cli.main(["fit", *words, *settings]) in (job.KEPT, job.BROKEN)
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "again")
+    config = OmegaConf.load(tmp_path / "again" / "config.yaml")
+    assert config.repeats == str(whole)
+    assert config.model.width == 4
+    if flag == "-cp":
+        assert config.seed == 1
+        ours, theirs = (_saved(run)["state_dict"] for run in (tmp_path / "again", whole))
+        assert not all(torch.equal(ours[name], theirs[name]) for name in ours.keys() & theirs)
+        return
+    _require_same_end(tmp_path / "again", whole)
+    for name in ("model.onnx", "model.packed", "dense.onnx"):
+        assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_what_is_needed_to_repeat_a_run_is_in_its_report(kept_run):
+    report = json.loads((kept_run[0] / "report.json").read_text())
+    assert {"python", "torch", "pytorch-lightning", "lightning-cost", "git"} <= {
+        *report["versions"]
+    }
+    assert report["seed"] == report["config"]["seed"] == 0
+    assert len(report["data"]["hash"]) == 64
+
+
+def test_a_whole_group_cannot_be_changed_in_a_repeated_run(kept_run, capsys):
+    words = ["fit", "--config-path", str(kept_run[0]), "trainer=quick"]
+    assert cli.main(words) == cli.BAD_INPUT
+    assert "single settings can be changed, got the whole of trainer=quick" in (
+        capsys.readouterr().err
+    )
 
 
 def test_resume_with_a_whole_group(kept_run, capsys):

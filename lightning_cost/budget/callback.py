@@ -46,6 +46,8 @@ class BudgetStopping(Callback):
         network: Path of the network inside the LightningModule; ``None`` to find it.
         checkpoint_dir: Where checkpoints go; by default the Trainer's log directory.
         train_hardware: The machine that trains, for energy, emissions and money.
+        saves_interrupted: Whether an interrupt leaves ``interrupted.ckpt``. From the middle of an
+            epoch no fit goes on bit-identically: not wanted where the ends of epochs are kept.
 
     Raises:
         ValueError: If nothing is limited.
@@ -62,6 +64,7 @@ class BudgetStopping(Callback):
         network: str | None = None,
         checkpoint_dir: str | None = None,
         train_hardware: Hardware | None = None,
+        saves_interrupted: bool = True,
     ) -> None:
         self.model = model if model is not None else ModelBudget()
         self.training = training if training is not None else TrainingBudget()
@@ -74,6 +77,7 @@ class BudgetStopping(Callback):
         self.network = network
         self.checkpoint_dir = checkpoint_dir
         self.train_hardware = train_hardware
+        self.saves_interrupted = saves_interrupted
         self._monitor = CostMonitor(hardware, network=network, train_hardware=train_hardware)
         self._forecast = Forecast()
         self._search = Forecast()
@@ -168,7 +172,8 @@ class BudgetStopping(Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if self._folder is not None and isinstance(exception, KeyboardInterrupt):
+        is_interrupted = self.saves_interrupted and isinstance(exception, KeyboardInterrupt)
+        if self._folder is not None and is_interrupted:
             path = self._folder / "interrupted.ckpt"
             trainer.save_checkpoint(path, weights_only=False)
             rank_zero_info(f"Interrupted: go on with fit(..., ckpt_path={str(path)!r})")

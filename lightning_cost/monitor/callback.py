@@ -91,6 +91,7 @@ class CostMonitor(Callback):
         self._journal: SpendJournal | None = None
         self._loaded: dict[str, Any] | None = None
         self._is_fitting = False
+        self._has_begun = False
         self._hide_at = NUM_BATCHES_SHOWN
 
     @property
@@ -133,6 +134,7 @@ class CostMonitor(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        self._has_begun = False
         run_last(trainer)
         self._spenders = [
             entry for entry in callbacks_of(trainer) if isinstance(entry, SpendsCompute)
@@ -163,6 +165,7 @@ class CostMonitor(Callback):
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._has_begun = True
         self.update_cost(trainer, pl_module)
         phases = (
             entry.phase for entry in callbacks_of(trainer) if isinstance(entry, StructuralCallback)
@@ -242,7 +245,7 @@ class CostMonitor(Callback):
             step=trainer.global_step,
             seconds=self.meter.seconds,
             phase=self._phase,
-            metrics=_metrics(trainer),
+            metrics=self._metrics(trainer),
         )
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -259,7 +262,8 @@ class CostMonitor(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._end()
-        if self._journal is not None:
+        # before that there may be no checkpoint that knows of the journal
+        if self._journal is not None and self._has_begun:
             self._journal.write(self._spent())
 
     @override
@@ -269,7 +273,8 @@ class CostMonitor(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict["meter"]
-        self._run_id = self._loaded.get("run_id")
+        run_id = str(self._loaded.get("run_id") or "")
+        self._run_id = run_id if run_id.isalnum() else None  # it becomes part of a file's name
         self.meter.load_state_dict(self._loaded)
         self.tracker.load_state_dict(state_dict["tracker"])
 
@@ -345,6 +350,15 @@ class CostMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
+    def _metrics(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The Trainer's metrics so far.
+
+        A Trainer that goes on from a checkpoint has forgotten those that are not logged anew in
+        every epoch.
+        """
+        known = self.history[-1]["metrics"] if self.history else {}
+        return known | {name: float(value) for name, value in trainer.callback_metrics.items()}
+
     def _hide(self, trainer: pl.Trainer) -> None:
         for word in _IN_PROGRESS_BAR:
             trainer.progress_bar_metrics.pop(word, None)
@@ -359,8 +373,3 @@ class CostMonitor(Callback):
             for word, resource in _IN_PROGRESS_BAR.items()
             if resource in self.cost
         }
-
-
-def _metrics(trainer: pl.Trainer) -> dict[str, float]:
-    """The Trainer's metrics so far."""
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}

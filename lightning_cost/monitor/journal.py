@@ -94,6 +94,7 @@ def find_journal(
     places = [folder / f"spend-{run_id}.json" for folder in folders]
     if not places:
         return None
+    # what a checkpoint of others says is no reason to write to any other file
     if isinstance(recorded, str) and Path(recorded).name == places[0].name:
         places.insert(1, Path(recorded))
     return SpendJournal(next((place for place in places if place.exists()), places[0]))

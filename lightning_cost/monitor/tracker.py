@@ -1,6 +1,7 @@
 """The costs of one run's network over time: the dense one, today's, and one row an epoch."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ class CostTracker:
         self.cost: Cost = {}
         self.history: list[dict[str, Any]] = []
         self._structure: str | None = None
+        # a checkpoint of every epoch holds all rows: each is written once, and each cost
+        self._costs: list[dict[str, Any]] = []
+        self._rows: dict[int, str] = {}
 
     def refresh(
         self, network: nn.Module, measure: Callable[[], Cost], *, setting: str = ""
@@ -62,14 +66,18 @@ class CostTracker:
         metrics: Mapping[str, float],
     ) -> None:
         """Append an epoch to the history; a row of the same epoch is replaced."""
+        cost = cost_to_dict(self.cost)
+        if not self._costs or self._costs[-1] != cost:
+            self._costs.append(cost)
         row = {
             "epoch": epoch,
             "step": step,
             "seconds": seconds,
             "phase": phase,
-            "cost": cost_to_dict(self.cost),
+            "cost": self._costs[-1],
             "metrics": dict(metrics),
         }
+        self._rows[epoch] = json.dumps({**row, "cost": len(self._costs) - 1})
         self.history = [other for other in self.history if other["epoch"] != epoch] + [row]
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,7 +85,8 @@ class CostTracker:
         return {
             "dense": None if self.dense is None else cost_to_dict(self.dense),
             "cost": cost_to_dict(self.cost),
-            "history": [dict(row) for row in self.history],
+            "costs": list(self._costs),
+            "rows": [self._rows[row["epoch"]] for row in self.history],
             "structure": self._structure,
         }
 
@@ -85,7 +94,10 @@ class CostTracker:
         """The inverse of :meth:`state_dict`."""
         self.dense = None if state["dense"] is None else cost_from_dict(state["dense"])
         self.cost = cost_from_dict(state["cost"])
-        self.history = [dict(row) for row in state["history"]]
+        self._costs = [dict(cost) for cost in state["costs"]]
+        rows = [json.loads(row) for row in state["rows"]]
+        self._rows = {row["epoch"]: text for row, text in zip(rows, state["rows"], strict=True)}
+        self.history = [{**row, "cost": self._costs[row["cost"]]} for row in rows]
         self._structure = state["structure"]
 
 

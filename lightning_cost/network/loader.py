@@ -51,3 +51,22 @@ def collect_batches(
             "the data must hold at least one batch, got none; give a data set that is not empty"
         )
     return batches
+
+
+def first_epoch_batches(loader: Any, num_samples: int) -> list[Any]:
+    """What :func:`collect_batches` gives at the very beginning of a fit, whenever it is asked.
+
+    So a process that goes on with a fit, and has read other epochs or none, sees the same. The
+    loader is left at its first epoch.
+
+    Raises:
+        ValueError: If ``loader`` has no batch.
+    """
+    for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+        for part in (sampler, getattr(sampler, "sampler", None)):
+            begin = getattr(part, "set_epoch", None)
+            if callable(begin):
+                begin(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a sampler that shuffles draws from it
+        return collect_batches(loader, num_samples)

@@ -55,7 +55,7 @@ from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES
 from lightning_cost.pruning.refit import Refit
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
-from lightning_cost.pruning.search.memory import SearchMemory
+from lightning_cost.pruning.search.memory import SearchMemory, remove_memory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
 from lightning_cost.pruning.shares import share_out
 from lightning_cost.pruning.structure.plan import Plan
@@ -145,6 +145,7 @@ class GlobalRankingPruning(pl.Callback):
             else GlobalRanking.load(ranking)
         )
         self._memory: SearchMemory | None = None
+        self._memory_name: str | None = None
         self._dense_cost: Cost | None = None
         self._planned: Planned | None = None
         self._progress = Progress()
@@ -301,6 +302,8 @@ class GlobalRankingPruning(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._memory is not None:
             self._memory.close()
+        elif self._memory_name is not None and trainer.is_global_zero:
+            remove_memory(checkpoint_folders(trainer), self._memory_name)
 
     @override
     def on_exception(
@@ -316,6 +319,7 @@ class GlobalRankingPruning(pl.Callback):
             "limits": None if dense_cost is None else self._limits(dense_cost),
             "planned": None if self._planned is None else self._planned.to_dict(),
             "search_flops": self._search_flops,
+            "search_memory": self._memory_name,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             **self._progress.to_dict(),
         }
@@ -327,6 +331,7 @@ class GlobalRankingPruning(pl.Callback):
         self._progress = Progress.from_dict(state_dict)
         self._teacher.load_state_dict(state_dict["teacher"])
         self._search_flops = state_dict["search_flops"]
+        self._memory_name = state_dict.get("search_memory")
         is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
         if state_dict["planned"] is not None:
             self._planned = Planned.from_dict(state_dict["planned"])
@@ -528,6 +533,8 @@ class GlobalRankingPruning(pl.Callback):
             may_go_on=may_go_on,
         )
         self._memory = planner.memory
+        if planner.memory is not None and planner.memory.path is not None:
+            self._memory_name = planner.memory.path.name
         return replace(planned, splits=splits)
 
     def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cost.cost.documents import UnreadableError, read_json
+from lightning_cost.network.whole_file import whole_file
 from lightning_cost.pruning.target.path import RemovalPath
 
 _FORMAT = "lightning-cost ranking"
@@ -145,9 +145,8 @@ class GlobalRanking:
             "groups": _groups_fingerprint(self.num_channels),
             **self.to_dict(),
         }
-        draft = path.with_name(f"{path.name}.new")
-        draft.write_text(json.dumps(document, indent=1))
-        os.replace(draft, path)
+        with whole_file(path) as file:
+            file.write(json.dumps(document, indent=1).encode())
         return path
 
     @classmethod

@@ -129,6 +129,8 @@ class RunConfig:
         seed: Of weights, splits, order of samples and search.
         run_dir: Where everything is written; must be new or empty.
         resume: The directory of an interrupted run to go on with.
+        repeats: The directory of a run whose configuration this one has; of the command line it is
+            ``--config-path``.
         ranking: File of a ranking that was learned before, in place of a search.
         shared_search: The search that the runs of a sweep share; a sweep fills it in.
     """
@@ -145,5 +147,6 @@ class RunConfig:
     seed: int = 0
     run_dir: str = "runs/latest"
     resume: str | None = None
+    repeats: str | None = None
     ranking: str | None = None
     shared_search: SharedSearch | None = None

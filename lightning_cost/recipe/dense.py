@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lightning_cost.network.find import find_network
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.whole_file import whole_file
 
 
 class DenseSnapshot(pl.Callback):
@@ -35,7 +36,8 @@ class DenseSnapshot(pl.Callback):
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         if trainer.is_global_zero and not lineage_of(network):
-            torch.save(network.state_dict(), self.path)
+            with whole_file(self.path) as file:
+                torch.save(network.state_dict(), file)
 
     def load_into(self, fresh_network: nn.Module) -> nn.Module:
         """The dense network as it was when the first structural change came."""

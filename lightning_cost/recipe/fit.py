@@ -12,6 +12,8 @@ from torch import nn
 from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.hardware.device import AUTO
+from lightning_cost.network.checkpoint_file import WholeCheckpoints
+from lightning_cost.network.whole_file import remove_drafts, sync_files
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.recipe.callbacks import callbacks_for
 from lightning_cost.recipe.config import RunConfig
@@ -21,22 +23,25 @@ from lightning_cost.recipe.dense import DenseSnapshot
 from lightning_cost.recipe.deployment import (
     require_file_runtime,
 )
+from lightning_cost.recipe.first_checkpoint import FirstCheckpoint
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
     DENSE_NAME,
     FINAL_NAME,
     LAST_NAME,
+    PREVIOUS_NAME,
     RANKING_NAME,
     checkpoint_to_resume,
     create_run_dir,
     empty_untrained,
     is_first_rank,
     new_logs_name,
+    remove_notes,
 )
 from lightning_cost.recipe.run_report import report_of
 from lightning_cost.report.files import save_report, write_text
 from lightning_cost.report.html import write_report
-from lightning_cost.report.limits import broken_limits
+from lightning_cost.report.limits import broken_limits, keeps_its_word
 from lightning_cost.report.table import cost_table
 from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
@@ -84,6 +89,10 @@ def fit(
             write_text(run_dir / CONFIG_NAME, resolved)
     else:
         run_dir, checkpoint = Path(config.resume), checkpoint_to_resume(config.resume)
+        if is_first_rank():
+            remove_drafts(run_dir)
+            if checkpoint is None:
+                remove_notes(run_dir)
     pl.seed_everything(config.seed, verbose=False)
     if config.trainer.num_threads is not None:
         torch.set_num_threads(config.trainer.num_threads)
@@ -92,11 +101,16 @@ def fit(
     snapshot = DenseSnapshot(run_dir / DENSE_NAME, network="network")
     module = _module(config, network, num_classes)
     with without_advice():
-        trainer = _trainer(config, run_dir, [snapshot, *callbacks, *observers])
+        trainer = _trainer(
+            config,
+            run_dir,
+            [snapshot, *callbacks, *observers],
+            goes_on=checkpoint is not None,
+        )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except ValueError:
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and config.resume is None and trainer.current_epoch == 0:
                 empty_untrained(run_dir)
             raise
         trainer.save_checkpoint(run_dir / FINAL_NAME, weights_only=False)
@@ -107,6 +121,7 @@ def fit(
             callback.ranking.save(run_dir / RANKING_NAME)
 
     report = report_of(config, run_dir, trainer, snapshot.load_into(fresh), module, data, resolved)
+    sync_files(run_dir)  # where there is a report, all that it speaks of is there too
     save_report(report, run_dir)
     write_report(run_dir)
     print(cost_table(report))
@@ -122,7 +137,7 @@ def fit(
         print(sentence)
     print(f"report: {run_dir / 'report.html'}")
     print(run_dir)
-    return not broken
+    return keeps_its_word(report)
 
 
 def _module(config: RunConfig, network: nn.Module, num_classes: int) -> ImageClassifier:
@@ -146,11 +161,14 @@ def _module(config: RunConfig, network: nn.Module, num_classes: int) -> ImageCla
     )
 
 
-def _trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> pl.Trainer:
+def _trainer(
+    config: RunConfig, run_dir: Path, callbacks: list[Callback], *, goes_on: bool
+) -> pl.Trainer:
     settings = config.trainer
     for callback in callbacks:
         if isinstance(callback, BudgetStopping):
             callback.checkpoint_dir = str(run_dir)
+            callback.saves_interrupted = False  # a run goes on from the end of an epoch
     last = ModelCheckpoint(
         dirpath=run_dir, filename=Path(LAST_NAME).stem, enable_version_counter=False
     )
@@ -160,9 +178,12 @@ def _trainer(config: RunConfig, run_dir: Path, callbacks: list[Callback]) -> pl.
         strategy=settings.strategy,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=config.compress.num_epochs,
-        callbacks=[*callbacks, last],
+        callbacks=[*callbacks, last, FirstCheckpoint(run_dir / LAST_NAME)],
+        plugins=[WholeCheckpoints({LAST_NAME: PREVIOUS_NAME})],
         logger=CSVLogger(run_dir, name="", version=new_logs_name(run_dir)),
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         log_every_n_steps=10,
+        # a run that goes on was looked at when it began
+        num_sanity_val_steps=0 if goes_on else 2,
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.network.batch import first_samples
-from lightning_cost.network.loader import collect_batches
+from lightning_cost.network.loader import first_epoch_batches
 from lightning_cost.network.participants import StructuralCallback, callbacks_of
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
@@ -61,7 +61,7 @@ def pruning_record(
     )
     training: Any = trainer.train_dataloader
     settings = pruning.search
-    calibration = collect_batches(training, settings.calibration_samples)
+    calibration = first_epoch_batches(training, settings.calibration_samples)
     reconstruction = None
     if settings.reconstruct:
         batch = first_samples(calibration, NUM_SAMPLES)

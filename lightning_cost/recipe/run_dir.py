@@ -1,10 +1,16 @@
 """The directory that a run writes to."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_cost.network.checkpoint_file import damage_of
+from lightning_cost.network.whole_file import remove_drafts
+from lightning_cost.report.files import REPORT_NAME
+from lightning_cost.report.html import PAGE_NAME
 
 CONFIG_NAME = "config.yaml"
 DENSE_NAME = "dense.pt"
@@ -12,11 +18,15 @@ DENSE_ONNX_NAME = "dense.onnx"
 FINAL_NAME = "final.ckpt"
 ONNX_NAME = "model.onnx"
 RANKING_NAME = "ranking.json"
-INTERRUPTED_NAME = "interrupted.ckpt"
 LAST_NAME = "last.ckpt"
+PREVIOUS_NAME = "previous.ckpt"
+DAMAGED_SUFFIX = ".damaged"
 TRIAL_VARIABLE = "LIGHTNING_COST_TRIAL"
 """Holds, in the job of a sweep's trial, the trial's number."""
 _SHARED = "LIGHTNING_COST_RUN_DIR"
+_PROBE = ".writable"
+
+_log = logging.getLogger(__name__)
 
 
 def create_run_dir(path: str | Path) -> Path:
@@ -29,6 +39,9 @@ def create_run_dir(path: str | Path) -> Path:
     if not is_first_rank():
         return Path(os.environ.get(_SHARED, path))
     run_dir = Path(path)
+    if run_dir.is_dir():  # what a run leaves that is killed before it has begun
+        (run_dir / _PROBE).unlink(missing_ok=True)
+        remove_drafts(run_dir)
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise ValueError(
             f"run_dir must be new or empty, got {str(run_dir)!r}, which exists; choose another "
@@ -36,7 +49,7 @@ def create_run_dir(path: str | Path) -> Path:
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
+        probe = run_dir / _PROBE
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -54,22 +67,54 @@ def is_first_rank() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
-def checkpoint_to_resume(path: str | Path) -> Path:
-    """The latest checkpoint that an interrupted run left in its directory.
+def is_finished(run_dir: Path) -> bool:
+    """Whether a run came to its end, which are the report and its page."""
+    return (run_dir / REPORT_NAME).exists() and (run_dir / PAGE_NAME).exists()
+
+
+def checkpoint_to_resume(path: str | Path) -> Path | None:
+    """The latest whole checkpoint that an interrupted run left in its directory.
+
+    One that is damaged is put aside, with a warning, for the one before it.
+
+    Returns:
+        The file, or ``None`` where the run was interrupted before it began to train.
 
     Raises:
-        ValueError: If there is none, or if the run was finished.
+        ValueError: If the run was finished, or if all its checkpoints are damaged.
     """
     run_dir = Path(path)
-    left = [run_dir / name for name in (INTERRUPTED_NAME, LAST_NAME)]
-    left = sorted((file for file in left if file.exists()), key=lambda file: file.stat().st_mtime)
-    if not left or (run_dir / FINAL_NAME).exists():
-        found = "a finished run" if left else "no checkpoint"
+    if is_finished(run_dir):
         raise ValueError(
-            f"resume must be the directory of an interrupted run, got {str(run_dir)!r} with "
-            f"{found}; it must hold {INTERRUPTED_NAME} or {LAST_NAME} and no {FINAL_NAME}"
+            f"resume must be the directory of an interrupted run, got {str(run_dir)!r} with a "
+            f"finished run; its report is {str(run_dir / PAGE_NAME)!r}"
         )
-    return left[-1]
+    left = [run_dir / name for name in (FINAL_NAME, LAST_NAME, PREVIOUS_NAME)]
+    left = [file for file in left if file.exists()]
+    found: dict[str, str] = {}
+    for file in left:
+        damage = damage_of(file)
+        if damage is None:
+            for name, words in found.items():
+                _log.warning(
+                    "%s is %s: going on from %s, the one before it", name, words, file.name
+                )
+            return file
+        found[file.name] = damage
+        _put_aside(file)
+    if found:
+        told = "; ".join(f"{name}: {words}" for name, words in found.items())
+        raise ValueError(
+            f"resume must be a directory with a whole checkpoint, got {str(run_dir)!r} with "
+            f"{told}; start the run again in another run_dir"
+        )
+    return None
+
+
+def _put_aside(file: Path) -> None:
+    """Keep a damaged file from becoming the one before the next."""
+    if is_first_rank() and file.exists():
+        file.replace(file.with_name(file.name + DAMAGED_SUFFIX))
 
 
 def new_logs_name(run_dir: Path) -> str:
@@ -79,12 +124,15 @@ def new_logs_name(run_dir: Path) -> str:
 
 
 def empty_untrained(run_dir: Path) -> None:
-    """Take out what a run wrote that was refused before it trained, so that it can be tried again.
-
-    A directory with a checkpoint is left as it is: the run can be gone on with.
-    """
-    if any(run_dir.glob("*.ckpt")):
-        return
-    (run_dir / CONFIG_NAME).unlink(missing_ok=True)
+    """Take out what a run wrote that was refused before it trained, so that it can try again."""
+    for name in (CONFIG_NAME, DENSE_NAME, LAST_NAME):
+        (run_dir / name).unlink(missing_ok=True)
+    remove_notes(run_dir)
     for logs in run_dir.glob("logs*"):
         shutil.rmtree(logs)
+
+
+def remove_notes(run_dir: Path) -> None:
+    """Remove what is kept beside checkpoints, of which there are none."""
+    for notes in (*run_dir.glob("spend-*.json"), *run_dir.glob("search-*.jsonl")):
+        notes.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ from lightning_cost.recipe.deployment import (
 from lightning_cost.recipe.layers import layer_bits, layer_widths
 from lightning_cost.recipe.pruned import pruning_record
 from lightning_cost.recipe.quantized import PACKED_NAME, quantization_record
+from lightning_cost.recipe.revision import git_revision
 from lightning_cost.recipe.run_dir import DENSE_ONNX_NAME, FINAL_NAME, ONNX_NAME
 from lightning_cost.report.document import RunFacts, Stage, build_report
 from lightning_cost.report.spend import spend_entries
@@ -234,7 +235,8 @@ def _as_dict(resolved: str) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     python = ".".join(str(part) for part in sys.version_info[:3])
-    return {"python": python} | {name: _version(name) for name in _PACKAGES}
+    packages = {name: _version(name) for name in _PACKAGES}
+    return {"python": python, **packages, "git": git_revision(Path.cwd())}
 
 
 def _version(name: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.units import parse_quantity
+from lightning_cost.network.whole_file import whole_file
 from lightning_cost.pruning.search.run import SharedSearch
 
 BUDGET_NAME = "tightest_budget.json"
@@ -33,7 +34,8 @@ def announce(sweep_dir: Path, budgets: Sequence[ModelBudget]) -> None:
     budget = tightest(budgets)
     limits = {resource.value: getattr(budget, resource.value) for resource in budget.resources}
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    (sweep_dir / BUDGET_NAME).write_text(json.dumps(limits))
+    with whole_file(sweep_dir / BUDGET_NAME) as file:
+        file.write(json.dumps(limits).encode())
 
 
 def shared_search(sweep_dir: Path) -> SharedSearch:

@@ -1,12 +1,12 @@
 """Reading and writing ``report.json`` and its like; a reader never sees half a file."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_cost.cost.documents import UnreadableError, read_json
+from lightning_cost.network.whole_file import whole_file
 from lightning_cost.report.schema import SCHEMA_VERSION, violations
 
 REPORT_NAME = "report.json"
@@ -14,12 +14,8 @@ REPORT_NAME = "report.json"
 
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` to ``path`` in one step, so that a crash leaves the old file or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(text.encode())
     return path
 
 

@@ -20,6 +20,11 @@ def broken_limits(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def keeps_its_word(report: Mapping[str, Any]) -> bool:
+    """Whether every limit is kept, and the deployed file computes what was trained."""
+    return not broken_limits(report) and bool(report["parity"]["passed"])
+
+
 def model_limits(
     limits: Mapping[Resource, float], cost: Cost, base: Cost | None = None
 ) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from lightning_cost.recipe.run_dir import FINAL_NAME, TRIAL_VARIABLE, checkpoint_to_resume
+from lightning_cost.recipe.run_dir import TRIAL_VARIABLE, checkpoint_to_resume
 from lightning_cost.recipe.run_report import METRIC, TEST_METRIC
+from lightning_cost.report.files import REPORT_NAME
 from lightning_cost.report.sweep.page import write_sweep
 from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.composition import Composition
@@ -147,11 +148,12 @@ def job_overrides(space: Space, sweep_dir: Path, job: Job) -> list[str]:
 
 def _can_go_on(run_dir: Path) -> bool:
     """Whether an earlier start of the trial left a checkpoint; what is of no use is removed."""
-    # what was trained to the end, but not reported, is reported by going on from its last epoch
-    (run_dir / FINAL_NAME).unlink(missing_ok=True)
+    # what was reported, but not told to the study, is reported again, from where its training ended
+    (run_dir / REPORT_NAME).unlink(missing_ok=True)
     try:
-        checkpoint_to_resume(run_dir)
+        checkpoint = checkpoint_to_resume(run_dir)
     except ValueError:
+        checkpoint = None
+    if checkpoint is None:
         shutil.rmtree(run_dir, ignore_errors=True)
-        return False
-    return True
+    return checkpoint is not None

@@ -71,7 +71,7 @@ def test_it_waits_for_the_others_in_any_list_order(tmp_path, order):
     assert stopping.monitor is monitor
     assert [row["epoch"] for row in monitor.history] == [0, 1, 2]
     saved = torch.load(tmp_path / "budget.ckpt", weights_only=True)
-    assert len(saved["callbacks"]["CostMonitor"]["tracker"]["history"]) == 3
+    assert len(saved["callbacks"]["CostMonitor"]["tracker"]["rows"]) == 3
 
 
 def test_without_a_monitor_it_brings_its_own(tmp_path):

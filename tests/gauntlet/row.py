@@ -62,8 +62,8 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def total(rows: Iterable[Row], section: str) -> Row:
-    """The sum of ``rows``, as one row.
+def total(rows: Iterable[Row], section: str, case: str = "total") -> Row:
+    """The sum of ``rows``, as one row, with the notes of those in which something went wrong.
 
     >>> total([Row(section="a", case="b", tried=2, passed=1, lost=1)], "all").lost
     1
@@ -71,4 +71,5 @@ def total(rows: Iterable[Row], section: str) -> Row:
     counts = ("tried", "passed", "refused", "failed", "lost", "hung", "silent", "seconds")
     rows = list(rows)
     sums = {name: sum(getattr(row, name) for row in rows) for name in counts}
-    return Row(section=section, case="total", **sums)
+    note = "\n".join(row.note for row in rows if row.num_bad)
+    return Row(section=section, case=case, note=note, **sums)

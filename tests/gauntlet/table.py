@@ -8,7 +8,9 @@ _COUNTS = ("tried", "passed", "refused", "failed", "lost", "hung", "silent")
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All cases, the sums of the sections and of the whole, and a sentence each.
+    """All cases, the sums of the sections and of the whole, and what went wrong.
+
+    Rows of the same case are summed.
 
     >>> print(table([Row(section="kills", case="SIGKILL", tried=2, passed=2, seconds=3.0)]))
     section  case     tried  passed  refused  failed  lost  hung  silent  seconds
@@ -20,7 +22,9 @@ def table(rows: Sequence[Row]) -> str:
     lines: list[Row] = []
     for section in sections:
         own = [row for row in rows if row.section == section]
-        lines += [*own, total(own, section)]
+        cases = {case: [row for row in own if row.case == case] for case in (r.case for r in own)}
+        lines += [total(found, section, case) for case, found in cases.items()]
+        lines.append(total(own, section))
     lines.append(total(rows, "all"))
     cells = [["section", "case", *_COUNTS, "seconds"]]
     cells += [

@@ -74,7 +74,7 @@ def test_a_checkpoint_callback_may_stand_first(usual, tmp_path):
     last = tmp_path / f"epoch={trainer.current_epoch - 1}.ckpt"
     saved = torch.load(last, weights_only=True)
     assert [change["kind"] for change in saved["lightning_cost_lineage"]["changes"]] == KINDS
-    assert len(saved["callbacks"]["CostMonitor"]["tracker"]["history"]) == trainer.current_epoch
+    assert len(saved["callbacks"]["CostMonitor"]["tracker"]["rows"]) == trainer.current_epoch
 
 
 def alone(folder, callback, **options):

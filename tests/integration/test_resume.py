@@ -46,6 +46,8 @@ def test_resumed_from_any_epoch_the_run_ends_bit_identically(whole_run, tmp_path
         assert torch.equal(ours, theirs)
     assert again[1].ranking == callbacks[1].ranking
     assert again[-1].stop_reason == callbacks[-1].stop_reason
+    for row, known in zip(again[0].history, callbacks[0].history, strict=True):
+        assert {**row, "seconds": 0} == {**known, "seconds": 0}
 
 
 @pytest.mark.parametrize("epoch", [3, 6])

@@ -1,3 +1,4 @@
+import json
 import time
 
 import pytest
@@ -122,7 +123,9 @@ def test_state_survives_a_resume(tmp_path):
     trainer, _ = fit(tmp_path, [first, halve], max_epochs=2)
     trainer.save_checkpoint(path)
     saved = torch.load(path, weights_only=True)["callbacks"]["CostMonitor"]
-    assert saved["tracker"]["history"] == first.history
+    assert [json.loads(row)["step"] for row in saved["tracker"]["rows"]] == [
+        row["step"] for row in first.history
+    ]
 
     resumed = CostMonitor(ROOFLINE)
     fit(tmp_path, [resumed, Halve(1)], max_epochs=3, ckpt_path=path)
@@ -196,3 +199,19 @@ def test_a_long_epoch_is_not_slowed_down_by_what_the_bar_shows(tmp_path, monkeyp
 def test_every_n_epochs_must_be_positive():
     with pytest.raises(ValueError, match="every_n_epochs must be >= 1, got 0; the start and"):
         CostMonitor(every_n_epochs=0)
+
+
+def test_a_fit_that_fails_before_it_trains_leaves_no_journal(tmp_path):
+    class Failing(Callback):
+        def on_train_start(self, *_):
+            raise MemoryError("no more")
+
+    saving = ModelCheckpoint(tmp_path, filename="last")
+    with pytest.raises(MemoryError, match="no more"):
+        fit(
+            tmp_path,
+            [CostMonitor(ROOFLINE), Failing(), saving],
+            max_epochs=1,
+            enable_checkpointing=True,
+        )
+    assert not list(tmp_path.rglob("spend-*"))

@@ -75,3 +75,8 @@ def test_a_journal_that_makes_no_sense_counts_for_nothing(text, tmp_path):
     path = tmp_path / "spend-a1.json"
     path.write_text(text)
     assert SpendJournal(path).read() is None
+
+
+def test_a_checkpoint_names_no_other_file(tmp_path):
+    (tmp_path / "precious").write_text("{}")
+    assert find_journal("x", [tmp_path / "a"], str(tmp_path / "precious")).path.parent.name == "a"

@@ -2,7 +2,7 @@ import json
 
 from torch import nn
 
-from lightning_cost.cost.measurement import Measurement
+from lightning_cost.cost.measurement import Measurement, cost_to_dict
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.tracker import CostTracker, setting_of, structure_of
@@ -41,6 +41,25 @@ def test_state_is_plain_data_and_round_trips():
     other.load_state_dict(json.loads(json.dumps(tracker.state_dict())))
     assert (other.dense, other.cost, other.history) == (cost(4), cost(4), tracker.history)
     assert not other.refresh(nn.Linear(2, 2), never)
+
+
+def test_a_row_takes_the_same_place_in_a_checkpoint_after_any_number_of_epochs():
+    tracker = CostTracker()
+    costs = [cost(4), cost(2), cost(4)]
+    sizes = []
+    for epoch in range(30):
+        tracker.cost = costs[epoch // 10]
+        before = len(json.dumps(tracker.state_dict()))
+        tracker.add_row(epoch=epoch, step=7, seconds=1.0, phase="x", metrics={"loss": 0.5})
+        sizes.append(len(json.dumps(tracker.state_dict())) - before)
+    with_new_cost = [sizes[epoch] for epoch in (0, 10, 20)]
+    others = [size for epoch, size in enumerate(sizes) if epoch % 10]
+    assert max(others) < 120 < min(with_new_cost)
+    other = CostTracker()
+    other.load_state_dict(tracker.state_dict())
+    other.add_row(epoch=30, step=7, seconds=1.0, phase="x", metrics={})
+    assert other.history[:30] == tracker.history
+    assert [row["cost"] for row in other.history[::10]] == [*map(cost_to_dict, [*costs, cost(4)])]
 
 
 def test_a_repeated_epoch_replaces_its_row():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_cost.network.loader import apart_from_fit
+from lightning_cost.network.loader import apart_from_fit, first_epoch_batches
+from lightning_cost.zoo.batches import EpochShuffle
 
 DATA = TensorDataset(torch.arange(12))
 
@@ -37,3 +38,21 @@ def test_the_same_batches_from_an_iterator_of_its_own(make):
 def test_what_shares_no_iterator_is_left_as_it_is():
     for loader in (DataLoader(DATA), [1, 2], None):
         assert apart_from_fit(loader) is loader
+
+
+@pytest.mark.parametrize(
+    "how", [{"sampler": EpochShuffle(12, seed=3)}, {"shuffle": True}, {"shuffle": False}]
+)
+def test_the_first_epoch_is_the_same_whatever_was_read_before(how):
+    loader = DataLoader(DATA, batch_size=4, **how)
+    found = []
+    for epoch in range(3):
+        if isinstance(loader.sampler, EpochShuffle):
+            loader.sampler.set_epoch(epoch)
+        for _ in loader:
+            torch.rand(epoch + 1)
+        before = torch.get_rng_state()
+        found.append(torch.cat([batch for (batch,) in first_epoch_batches(loader, 8)]))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(found[0]) == 8
+    assert all(torch.equal(each, found[0]) for each in found)

@@ -52,5 +52,13 @@ def test_what_is_installed_is_not_installed_again(tmp_path):
 
 def test_check_is_everything(tmp_path):
     output = commands("check", tmp_path / "venv")
-    for tool in ('-m "slow and', "-m vision", "ruff check", "ruff format", "mypy", "lint-imports"):
+    for tool in (
+        '-m "slow and',
+        "-m vision",
+        "tests.gauntlet --short",
+        "ruff check",
+        "ruff format",
+        "mypy",
+        "lint-imports",
+    ):
         assert tool in output

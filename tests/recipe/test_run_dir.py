@@ -1,13 +1,16 @@
 import os
+import re
 
 import pytest
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_cost.recipe.run_dir import (
     CONFIG_NAME,
+    DENSE_NAME,
     FINAL_NAME,
-    INTERRUPTED_NAME,
     LAST_NAME,
+    PREVIOUS_NAME,
     checkpoint_to_resume,
     create_run_dir,
     empty_untrained,
@@ -51,27 +54,70 @@ def test_a_directory_without_permission(tmp_path):
         create_run_dir(tmp_path / "run")
 
 
-def _left(folder, *names):
-    for seconds, name in enumerate(names):
-        (folder / name).touch()
-        os.utime(folder / name, (1000 + seconds, 1000 + seconds))
-    return folder
+def checkpoint(path, content=0):
+    torch.save({"content": torch.full((1000,), content)}, path)
 
 
 @pytest.mark.parametrize(
-    "names", [[LAST_NAME], [LAST_NAME, INTERRUPTED_NAME], [INTERRUPTED_NAME, LAST_NAME]]
+    ("names", "latest"),
+    [
+        ([LAST_NAME], LAST_NAME),
+        ([LAST_NAME, PREVIOUS_NAME], LAST_NAME),
+        ([PREVIOUS_NAME], PREVIOUS_NAME),
+        ([FINAL_NAME, LAST_NAME, PREVIOUS_NAME], FINAL_NAME),
+    ],
 )
-def test_the_latest_checkpoint_is_resumed(tmp_path, names):
-    assert checkpoint_to_resume(_left(tmp_path, *names)) == tmp_path / names[-1]
+def test_the_latest_checkpoint_is_resumed(tmp_path, names, latest):
+    for name in names:
+        checkpoint(tmp_path / name)
+    assert checkpoint_to_resume(tmp_path) == tmp_path / latest
 
 
-@pytest.mark.parametrize(
-    ("names", "found"), [([], "no checkpoint"), ([LAST_NAME, FINAL_NAME], "a finished run")]
-)
-def test_nothing_to_resume(tmp_path, names, found):
-    message = rf"must be the directory of an interrupted run, got '.*' with {found}; it must hold"
-    with pytest.raises(ValueError, match=message):
-        checkpoint_to_resume(_left(tmp_path, *names))
+def test_a_run_that_did_not_begin_to_train_has_none(tmp_path):
+    assert checkpoint_to_resume(tmp_path) is None
+
+
+def test_a_finished_run_is_not_resumed(tmp_path):
+    checkpoint(tmp_path / FINAL_NAME)
+    (tmp_path / "report.json").touch()
+    assert checkpoint_to_resume(tmp_path) == tmp_path / FINAL_NAME, "its page is missing"
+    (tmp_path / "report.html").touch()
+    with pytest.raises(ValueError, match=r"got '.*' with a finished run; its report is '.*html'"):
+        checkpoint_to_resume(tmp_path)
+
+
+def cut_off(content):
+    return content[: len(content) // 2]
+
+
+def zeros_at_the_end(content):
+    return content[:-2048] + bytes(2048)
+
+
+def one_bit(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_off, zeros_at_the_end, one_bit, lambda _: b""])
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path, damage, caplog):
+    for name in (LAST_NAME, PREVIOUS_NAME):
+        checkpoint(tmp_path / name)
+    last = tmp_path / LAST_NAME
+    last.write_bytes(damage(last.read_bytes()))
+    assert checkpoint_to_resume(tmp_path) == tmp_path / PREVIOUS_NAME
+    (said,) = caplog.messages
+    assert re.match(r"last.ckpt is .*: going on from previous.ckpt, the one before it", said)
+    assert not last.exists(), "it must not become the one before the next"
+    assert (tmp_path / f"{LAST_NAME}.damaged").exists()
+
+
+def test_nothing_but_damaged_checkpoints(tmp_path):
+    (tmp_path / LAST_NAME).write_bytes(b"half a chec")
+    with pytest.raises(
+        ValueError, match=r"whole checkpoint, got .* with last.ckpt: cut off .*start the run again"
+    ):
+        checkpoint_to_resume(tmp_path)
 
 
 def test_each_part_of_a_run_logs_to_a_place_of_its_own(tmp_path):
@@ -93,15 +139,14 @@ def test_further_ranks_take_the_directory_of_the_first(tmp_path, monkeypatch):
 
 def test_a_refused_run_leaves_its_directory_free(tmp_path):
     run_dir = create_run_dir(tmp_path / "run")
-    (run_dir / CONFIG_NAME).touch()
+    for name in (CONFIG_NAME, DENSE_NAME, LAST_NAME, "spend-0.json", "search-0.jsonl"):
+        (run_dir / name).touch()
     (run_dir / "logs").mkdir()
     empty_untrained(run_dir)
     assert create_run_dir(run_dir) == run_dir
 
 
-def test_a_run_with_a_checkpoint_is_left_as_it_is(tmp_path):
-    run_dir = create_run_dir(tmp_path / "run")
-    for name in (CONFIG_NAME, "last.ckpt"):
-        (run_dir / name).touch()
-    empty_untrained(run_dir)
-    assert {path.name for path in run_dir.iterdir()} == {CONFIG_NAME, "last.ckpt"}
+def test_what_a_run_leaves_that_is_killed_at_once_is_no_obstacle(tmp_path):
+    for name in (".writable", ".config.yaml.1234"):
+        (tmp_path / name).touch()
+    assert list(create_run_dir(tmp_path).iterdir()) == []

@@ -7,8 +7,9 @@ this file first. So does the search of another run for the same network, setting
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,14 @@ class SearchMemory:
 
     def close(self) -> None:
         """Remove the file: the fit has ended, and its checkpoints know what was found."""
-        if self.path is None:
-            return
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:
-            return
+        if self.path is not None:
+            self.remove(self.path)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove a file of judgements; one that cannot be removed is left alone."""
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> None:
         try:
@@ -117,6 +120,17 @@ def find_memory(folders: Sequence[Path], name: str) -> SearchMemory:
     places = [folder / f"search-{name}.jsonl" for folder in folders]
     path = next((place for place in places if place.exists()), places[0] if places else None)
     return SearchMemory(path)
+
+
+def remove_memory(folders: Sequence[Path], name: str) -> None:
+    """Remove the file called ``name``, of a search of an earlier process of this fit.
+
+    The name comes from a checkpoint: one that is none of a search's files is left alone.
+    """
+    if not re.fullmatch(r"search-[0-9a-f]+\.jsonl", name):
+        return
+    for folder in folders:
+        SearchMemory.remove(folder / name)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from lightning_cost.pruning.search.memory import (
     SearchMemory,
     find_memory,
     fingerprint,
+    remove_memory,
     shared_memory,
 )
 from tests.pruning.search.test_judges import task
@@ -131,3 +132,16 @@ def test_who_comes_second_waits_and_finds_what_the_first_left(tmp_path):
 def test_other_searches_do_not_wait(tmp_path):
     with shared_memory(tmp_path, "x") as one, shared_memory(tmp_path, "y") as other:
         assert one.path != other.path
+
+
+def test_what_an_earlier_process_left_is_removed_by_its_name(tmp_path):
+    name = f"search-{fingerprint('of the search')}.jsonl"
+    for path in (tmp_path / name, tmp_path / "precious.jsonl"):
+        path.touch()
+    folder = tmp_path / "below"
+    folder.mkdir()
+    for other in ("precious.jsonl", "../precious.jsonl", f"../{name}", "search-*.jsonl"):
+        remove_memory([folder, tmp_path], other)
+    assert (tmp_path / name).exists()
+    remove_memory([folder, tmp_path], name)
+    assert {path.name for path in tmp_path.iterdir()} == {"precious.jsonl", "below"}

@@ -1,0 +1,67 @@
+"""Checkpoints on the disk: written whole, the one before kept, damage found before it is loaded."""
+
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from typing_extensions import override
+
+from lightning_cost.network.whole_file import whole_file
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints so that neither a kill nor a power cut leaves half of one.
+
+    Args:
+        previous: Names of files, and the names under which each is kept when a new one replaces it.
+    """
+
+    def __init__(self, previous: Mapping[str, str]) -> None:
+        super().__init__()
+        self.previous = previous
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            torch.save(checkpoint, file)
+            if path.name in self.previous and path.exists():
+                _keep(path, path.with_name(self.previous[path.name]))
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's file; ``None`` if it is as it was written.
+
+    PyTorch itself does not compare the checksums in the file with what it reads.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            names = archive.namelist()
+            damaged = archive.testzip()
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return f"cut off or damaged: {error}"
+    if damaged is not None:
+        return f"damaged in {damaged}"
+    if not any(name.endswith("/data.pkl") for name in names):
+        return "no checkpoint"
+    return None
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give the file at ``path`` a second name, in one step."""
+    draft = name.with_name(f".{name.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, draft)
+    draft.replace(name)

@@ -1,0 +1,61 @@
+"""Files that are there whole or as they were before, whatever kill or power cut there is."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` when the block ends without an error.
+
+    It is on the disk before it takes its place: a power cut leaves the old file or the new.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(f"{folder}/report") as file:
+    ...         _ = file.write(b"new")
+    ...     Path(f"{folder}/report").read_bytes()
+    b'new'
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sync_files(folder: Path) -> None:
+    """Bring what was written to the files of ``folder`` onto the disk."""
+    for path in folder.iterdir():
+        if path.is_file():
+            _sync(path)
+    _sync(folder)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what :func:`whole_file` left in ``folder`` when it was killed."""
+    for draft in folder.glob(".*.*"):
+        if draft.suffix[1:].isdigit() and draft.is_file():
+            draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # some systems do not open directories
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some file systems do not sync them
+        return
+    finally:
+        os.close(descriptor)
