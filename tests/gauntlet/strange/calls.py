@@ -380,6 +380,7 @@ CASES = {
         build=Noisy,
         example=row,
         is_random=True,
+        in_fit=False,
     ),
     "remembering": Case(build=Remembering, example=row),
     "checkpointed": Case(build=Checkpointed, example=row),
