@@ -38,7 +38,8 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "lazy": {"measure": "a lazy one at .0.weight."},
     **dict.fromkeys(("scripted_part", "traced"), _TORCHSCRIPT),
     # len() of a tensor is a number once and for all; so is the choice of a way by it
-    **dict.fromkeys(("cell_loop", "on_batch"), _FIXED_BATCH),
+    "cell_loop": _FIXED_BATCH,
+    "on_batch": {**_FIXED_BATCH, "fit": "reaches every fake quantiser, got none at .one"},
     "on_values": {"export": "data-dependent expression"},
     "returns_dataclass": {"export": "register a pytree"},
     "complex_weights": {
