@@ -1,5 +1,6 @@
 """Checkpoints on the disk: written whole, the one before kept, damage found before it is loaded."""
 
+import glob
 import os
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
-from lightning_cost.network.whole_file import whole_file
+from lightning_cost.network.whole_file import remove_drafts, whole_file
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -32,6 +33,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for name in (path.name, self.previous.get(path.name, path.name)):
+            remove_drafts(path.parent, glob.escape(name))  # of an earlier process that was killed
         with whole_file(path) as file:
             torch.save(checkpoint, file)
             if path.name in self.previous and path.exists():

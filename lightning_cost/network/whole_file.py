@@ -41,9 +41,14 @@ def sync_files(folder: Path) -> None:
     _sync(folder)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what :func:`whole_file` left in ``folder`` when it was killed."""
-    for draft in folder.glob(".*.*"):
+def remove_drafts(folder: Path, name: str = "*") -> None:
+    """Remove what :func:`whole_file` left in ``folder`` when it was killed.
+
+    Args:
+        folder: Where nobody writes now.
+        name: Of the file that was to be written; by default of any.
+    """
+    for draft in folder.glob(f".{name}.*"):
         if draft.suffix[1:].isdigit() and draft.is_file():
             draft.unlink(missing_ok=True)
 

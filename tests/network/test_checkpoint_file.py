@@ -35,6 +35,17 @@ def test_the_one_before_is_kept_under_its_name(tmp_path):
     assert is_equal(loaded(tmp_path / "deep" / "previous.ckpt"), 1)
 
 
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
+    begun = [".last.ckpt.1", ".previous.ckpt.2", ".other.ckpt.3", ".last.ckpt.mine"]
+    for name in begun:
+        (tmp_path / name).write_bytes(b"half")
+    WholeCheckpoints({"last.ckpt": "previous.ckpt"}).save_checkpoint(
+        content(0), tmp_path / "last.ckpt"
+    )
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"last.ckpt", ".other.ckpt.3", ".last.ckpt.mine"}
+
+
 def test_without_hard_links(tmp_path, monkeypatch):
     def refused(*_):
         raise OSError("no links here")
