@@ -140,7 +140,8 @@ def explained(path: str | Path, runtime: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # any: each runtime has its own
-        cause = next(iter(str(error).strip().splitlines()), "")[:200]
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        cause = first_line.replace(str(path), Path(path).name)[:200]
         raise ValueError(
             f"path must be a file that {runtime} runs, got {str(path)!r}, which it refuses "
             f"({type(error).__name__}: {cause}); export the network anew, or take another runtime"
