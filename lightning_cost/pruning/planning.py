@@ -1,5 +1,7 @@
 """What is decided at the first pruning step of a fit: the ranking, and what every step leaves."""
 
+import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +29,8 @@ class Planned:
         grouping: Of the dense network.
         plans: What each step leaves.
         trials: The candidates that were judged for it, see ``Trial``; none where it was given.
-        search_note: Where the ranking came from, if not from a search of this run alone.
+        search_note: Where the ranking came from, if not from one search in one go.
+        is_reused: Whether all candidates were judged by other runs.
         splits: The ways to share the budget with quantisation that were tried, see ``share_out``.
     """
 
@@ -36,6 +39,7 @@ class Planned:
     plans: tuple[Plan, ...]
     trials: list[dict[str, Any]] = field(default_factory=list)
     search_note: str = ""
+    is_reused: bool = False
     splits: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +50,7 @@ class Planned:
             "plans": [plan.to_dict() for plan in self.plans],
             "trials": self.trials,
             "search_note": self.search_note,
+            "is_reused": self.is_reused,
             "splits": self.splits,
         }
 
@@ -58,6 +63,7 @@ class Planned:
             plans=tuple(Plan.from_dict(plan) for plan in data["plans"]),
             trials=data["trials"],
             search_note=data["search_note"],
+            is_reused=data["is_reused"],
             splits=data["splits"],
         )
 
@@ -111,15 +117,14 @@ class Planner:
                 if the search finds none, see :func:`learn_ranking`.
         """
         if self._ranking is None:
-            ranking, trials, note = self._learned(problem, run, data(), folders, may_go_on)
+            ranking, found = self._learned(problem, run, data(), folders, may_go_on)
         else:
-            ranking, trials, note = self._ranking, [], GIVEN
+            ranking, found = self._ranking, {"search_note": GIVEN}
         return Planned(
             ranking=ranking,
             grouping=problem.grouping,
             plans=tuple(step_plans(problem, ranking, self._schedule)),
-            trials=trials,
-            search_note=note,
+            **found,
         )
 
     def _learned(
@@ -129,19 +134,23 @@ class Planner:
         data: SearchData,
         folders: Sequence[Path],
         may_go_on: Callable[[float], bool],
-    ) -> tuple[GlobalRanking, list[dict[str, Any]], str]:
-        shared = self._shared
+    ) -> tuple[GlobalRanking, dict[str, Any]]:
+        """The ranking, and what :class:`Planned` tells of its search."""
+        shared, shared_as = self._shared, None
         if shared is not None:
+            # a run that goes on has the same folder, and so its name
+            shared_as = os.path.relpath(folders[0], shared.folder) if folders else uuid.uuid4().hex
             folders = [Path(shared.folder)]
             if not shared.budget.is_empty:
                 problem = replace(problem, limits=shared.budget.limits(problem.dense_cost))
         learned, memory = run.learn(
-            problem, data, folders=folders, is_shared=shared is not None, may_go_on=may_go_on
+            problem, data, folders=folders, shared_as=shared_as, may_go_on=may_go_on
         )
         self.memory = memory if shared is None else None
         may_go_on(learned.flops)
-        trials = [asdict(trial) for trial in learned.trials]
-        if not learned.num_recalled:
-            return learned.ranking, trials, ""
-        note = f"{learned.num_recalled} of {len(trials)} candidates had been judged before: "
-        return learned.ranking, trials, f"{note}{memory.path}"
+        trials, note = [asdict(trial) for trial in learned.trials], ""
+        if learned.num_recalled:
+            note = f"{learned.num_recalled} of {len(trials)} candidates had been judged before: "
+            note += str(memory.path)
+        is_reused = shared is not None and not memory.has_own
+        return learned.ranking, {"trials": trials, "search_note": note, "is_reused": is_reused}

@@ -88,9 +88,11 @@ def search_of(pruning: GlobalRankingPruning) -> dict[str, Any] | None:
     planned = pruning.planned
     if planned is None or not planned.trials:
         return None
-    # with a shared search there is a note where another run had judged the candidates
-    is_reused = pruning.shared_search is not None and bool(planned.search_note)
-    return {"is_reused": is_reused, "flops": pruning.search_flops, "trials": planned.trials}
+    return {
+        "is_reused": planned.is_reused,
+        "flops": pruning.search_flops,
+        "trials": planned.trials,
+    }
 
 
 def cuts_of(pruning: GlobalRankingPruning, dense: nn.Module) -> dict[str, Any]:

@@ -100,15 +100,36 @@ def test_what_is_searched_is_in_the_journal_before_the_search_ends(tmp_path):
 
 def test_a_search_is_shared_by_looser_budgets(tmp_path):
     shared = SharedSearch(folder=str(tmp_path), budget=setting.ModelBudget(macs="30%"))
-    rankings, flops = [], []
+    rankings, flops, are_reused = [], [], []
     for macs in ("70%", "30%"):
         _, spend, pruning = _fit(tmp_path / macs, macs=macs, shared_search=shared)
         rankings.append(pruning.ranking)
         flops.append(spend.search_flops)
+        are_reused.append(pruning.planned.is_reused)
     assert rankings[0] == rankings[1]
+    assert are_reused == [False, True]
     assert 0 < 3 * flops[1] < flops[0], "nothing but fitting layers again is left"
     assert pruning.planned.search_note.startswith("6 of 6 candidates had been judged before: ")
     assert len(list(tmp_path.glob("search-*.jsonl"))) == 1
+
+
+def test_a_shared_search_belongs_to_the_run_that_was_killed_after_it(tmp_path):
+    shared = SharedSearch(folder=str(tmp_path), budget=setting.ModelBudget(macs="30%"))
+    searched, asked = tmp_path / "0", []
+
+    def killing(pruning, *given):
+        asked.append(pruning)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr("lightning_cost.pruning.planning.step_plans", killing)
+        _fit(searched, shared_search=shared)
+    assert asked, "the search had ended"
+    _, _, pruning = _fit(searched, searched / LAST, shared_search=shared)
+    assert pruning.planned.search_note.startswith("6 of 6 candidates had been judged before: ")
+    assert not pruning.planned.is_reused
+    _, _, pruning = _fit(tmp_path / "1", shared_search=shared)
+    assert pruning.planned.is_reused
 
 
 def test_a_given_ranking_takes_the_place_of_the_search(tmp_path, whole):

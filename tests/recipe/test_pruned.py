@@ -8,11 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_cost.budget.model import ModelBudget
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
-from lightning_cost.pruning.search.run import SharedSearch
 from lightning_cost.recipe.layers import layer_widths
 from lightning_cost.recipe.pruned import cuts_of, global_ranks, pruning_record, search_of
 from tests.integration import setting
@@ -116,15 +114,9 @@ def test_a_given_ranking_was_not_searched(fitted, monkeypatch):
 
 def test_a_search_that_another_run_had_made(fitted, monkeypatch):
     pruning = entry_of(fitted[0], GlobalRankingPruning)
-    note = "6 of 6 candidates had been judged before"
-    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, search_note=note))
-    assert not search_of(pruning)["is_reused"]  # by this run itself, before it was killed
-    monkeypatch.setattr(
-        pruning, "shared_search", SharedSearch(folder="sweep", budget=ModelBudget(macs="50%"))
-    )
-    assert search_of(pruning)["is_reused"]
-    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, search_note=""))
     assert not search_of(pruning)["is_reused"]
+    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, is_reused=True))
+    assert search_of(pruning)["is_reused"]
 
 
 def test_no_pruning(tmp_path):

@@ -31,19 +31,29 @@ class SearchMemory:
 
     Args:
         path: The file; its folder is made when it is first written. ``None`` for none.
+        run: Under which name whoever searches is known, where others search with the same file.
+
+    Attributes:
+        has_own: Whether ``run`` judged anything of what was asked or added, in this process or in
+            one before it.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, run: str | None = None) -> None:
         self.path = path
         self.num_recalled = 0
+        self.has_own = False
+        self._run = run
+        self._own: set[str] = set()
         self._known: dict[str, list[Judgement]] = {}
         if path is not None:
             self._read(path)
 
     def recall(self, task: Task) -> list[Judgement] | None:
         """What was judged of ``task`` before."""
-        found = self._known.get(_key(task))
+        key = _key(task)
+        found = self._known.get(key)
         self.num_recalled += found is not None
+        self.has_own |= key in self._own
         return found
 
     def add(self, tasks: Sequence[Task], judgements: Sequence[list[Judgement]]) -> None:
@@ -52,7 +62,9 @@ class SearchMemory:
         for task, found in zip(tasks, judgements, strict=True):
             key = _key(task)
             self._known[key] = found
-            lines.append(json.dumps({"task": key, "judgements": [asdict(each) for each in found]}))
+            judged = [asdict(each) for each in found]
+            lines.append(json.dumps({"task": key, "run": self._run, "judgements": judged}))
+        self.has_own |= bool(lines)
         if self.path is None or not lines:
             return
         try:
@@ -86,6 +98,8 @@ class SearchMemory:
                 entry = json.loads(line)
                 found = [Judgement(**each) for each in entry["judgements"]]
                 self._known[entry["task"]] = found
+                if entry["run"] == self._run:
+                    self._own.add(entry["task"])
             except (ValueError, TypeError, KeyError):
                 break
             good += len(line.encode())
@@ -112,14 +126,14 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def find_memory(folders: Sequence[Path], name: str) -> SearchMemory:
+def find_memory(folders: Sequence[Path], name: str, *, run: str | None = None) -> SearchMemory:
     """The memory of this name in one of ``folders``, or a new one in the first.
 
     Without folders it lasts as long as the process.
     """
     places = [folder / f"search-{name}.jsonl" for folder in folders]
     path = next((place for place in places if place.exists()), places[0] if places else None)
-    return SearchMemory(path)
+    return SearchMemory(path, run=run)
 
 
 def remove_memory(folders: Sequence[Path], name: str) -> None:
@@ -134,11 +148,11 @@ def remove_memory(folders: Sequence[Path], name: str) -> None:
 
 
 @contextmanager
-def shared_memory(folder: Path, name: str) -> Iterator[SearchMemory]:
-    """The memory of a search that several processes want: one searches, the others wait for it."""
+def shared_memory(folder: Path, name: str, *, run: str | None = None) -> Iterator[SearchMemory]:
+    """The memory of a search that several runs want: one searches, the others wait for it."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"search-{name}.lock"):
-        yield find_memory([folder], name)
+        yield find_memory([folder], name, run=run)
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

@@ -106,7 +106,7 @@ class SearchRun:
         data: SearchData,
         *,
         folders: Sequence[Path],
-        is_shared: bool = False,
+        shared_as: str | None = None,
         may_go_on: Callable[[float], bool],
     ) -> tuple[LearnedRanking, SearchMemory]:
         """Learn a ranking on rank 0, with the help of the others.
@@ -115,8 +115,9 @@ class SearchRun:
             problem: What is pruned, and the limits to learn for.
             data: On the CPU.
             folders: Where the search may have left what it had judged, and where it will.
-            is_shared: Whether other processes use the first of ``folders`` at the same time; who
-                comes second waits, and finds what the first has judged.
+            shared_as: Under which name this run is known to others that use the first of
+                ``folders`` at the same time; who comes second waits, and finds what the first has
+                judged. ``None``: there are no others.
             may_go_on: See :func:`learn_ranking`.
 
         Returns:
@@ -139,9 +140,9 @@ class SearchRun:
             generator=generator,
         )
         opened = (
-            shared_memory(folders[0], name)
-            if is_shared
-            else nullcontext(find_memory(folders, name))
+            nullcontext(find_memory(folders, name))
+            if shared_as is None
+            else shared_memory(folders[0], name, run=shared_as)
         )
         with opened as memory:
             learned = learn_ranking(

@@ -38,6 +38,22 @@ def test_judgements_come_back_bit_by_bit(tmp_path):
     assert again.recall(task(1, 2, limits=(9.0, 9.0))) is None, "other limits, other judgement"
 
 
+def test_what_a_run_judged_is_its_own_also_after_a_kill(tmp_path):
+    def memory(run):
+        return find_memory([tmp_path], "x", run=run)
+
+    first = memory("0")
+    assert not first.has_own
+    first.add(TASKS[:1], FOUND[:1])
+    assert first.has_own
+    for run, is_own in (("0", True), ("1", False)):
+        again = memory(run)
+        assert again.recall(TASKS[1]) is None
+        assert not again.has_own, "nothing of what was asked"
+        assert again.recall(TASKS[0]) == FOUND[0]
+        assert again.has_own == is_own
+
+
 @given(cut=st.integers(0, 2000))
 def test_a_torn_file_knows_what_is_whole_and_goes_on(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("memory") / "search.jsonl"
