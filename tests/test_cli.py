@@ -273,7 +273,7 @@ def _require_same_end(found: Path, expected: Path) -> None:
             assert row[name] == known[name], name
 
 
-@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("epoch", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
     kept_run, tmp_path, capsys, monkeypatch, epoch
 ):
@@ -296,6 +296,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
     assert report["config"]["model"]["width"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [["final.ckpt"], ["last.ckpt"], []])
 def test_what_is_left_of_a_run_is_enough_to_end_it(kept_run, tmp_path, left):
     """Killed while it reported, just before it, or before it had begun."""
@@ -336,6 +337,7 @@ def test_a_refused_run_can_be_tried_again_in_its_directory(tmp_path, capsys):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_with_the_same_command(tmp_path, capsys, monkeypatch):
     words = ["-m", "budget.macs=70%,60%", f"hydra.sweep.dir={tmp_path}"]
     with monkeypatch.context() as patch:

@@ -88,6 +88,7 @@ def test_a_space_that_ends_before_the_trials_do(capsys):
     assert "the space has 3 feasible configurations in all, and no others" in lines
 
 
+@pytest.mark.slow
 def test_what_is_continuous_is_sampled(capsys):
     macs = measure(resnet8(width=4, in_channels=1), torch.zeros(1, 1, 8, 8), resources=["macs"])
     (count,) = (cost.value for cost in macs.values())

@@ -107,6 +107,7 @@ def test_a_run_that_fails_is_recorded(tmp_path, capsys):
     assert "batch_size must be >= 1, got -1" in found[-1].user_attrs["reason"]
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_within_its_budget_and_goes_on_with_more(tmp_path, capsys):
     words = ["model.width=4", "hydra.sweeper.num_trials=9", "compress.schedule.warmup_epochs=2"]
     space = ["trainer.learning_rate=interval(0.01,0.1)"]
@@ -131,6 +132,7 @@ def test_a_sweep_ends_within_its_budget_and_goes_on_with_more(tmp_path, capsys):
     assert states == [TrialState.COMPLETE] * 3 + [TrialState.WAITING]
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_between_two_epochs_and_goes_on(tmp_path, capsys, monkeypatch):
     words = ["model.width=4", "hydra.sweeper.num_trials=1", "compress.schedule.warmup_epochs=4"]
     space = ["trainer.learning_rate=interval(0.01,0.1)"]
