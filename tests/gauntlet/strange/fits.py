@@ -58,7 +58,8 @@ class Fitted(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, which has state."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trained, lr=1e-3)
+        # an epsilon that half precision can hold
+        return torch.optim.AdamW(trained, lr=1e-3, eps=1e-4)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The same batch twice, beside labels that nobody reads."""
