@@ -283,9 +283,11 @@ def _unnamed_group(words: list[str]) -> str | None:
         return None  # Hydra will say so itself
     for entry in parsed:
         folder = conf_dir() / entry.key_or_group
-        if entry.is_delete() or entry.is_sweep_override() or not folder.is_dir():
+        if entry.is_sweep_override() or not folder.is_dir():
             continue
         value = entry.value()
+        if entry.is_delete() and value is None:
+            continue
         if not isinstance(value, (str, list)):
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
             return (

@@ -1,7 +1,7 @@
 """Reading and writing ``report.json`` and its like; a reader never sees half a file."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,22 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
             f"run_dir must be a run directory with a {REPORT_NAME}, got {run_dir}; "
             "the report is written when a fit ends"
         )
-    return read_document(path, SCHEMA_VERSION, violations)
+    return read_document(path, SCHEMA_VERSION, _problems)
+
+
+def _problems(report: Any) -> Iterator[str]:
+    """Where a report breaks its schema, or else contradicts itself."""
+    broken = list(violations(report))
+    yield from broken
+    if broken or report["pruning"] is None:
+        return
+    names = {group["name"] for group in report["pruning"]["groups"]}
+    for place, step in enumerate(report["pruning"]["steps"]):
+        if len(step["kept"]) != len(names):
+            yield (
+                f"report.pruning.steps[{place}].kept must have a number for each of the "
+                f"{len(names)} groups, got {len(step['kept'])}"
+            )
 
 
 def read_document(

@@ -94,7 +94,9 @@ def open_storage(url: str) -> BaseStorage:
         options: dict[str, Any] = {}
         if url.startswith("sqlite:"):
             options = {"connect_args": {"timeout": _TIMEOUT_S}}
-        return RDBStorage(url, engine_kwargs=options)
+        # Optuna fills in what is in braces, which a folder's name may have
+        template = url.replace("{", "{{").replace("}", "}}")
+        return RDBStorage(template, engine_kwargs=options)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,14 @@ def test_report_that_breaks_the_schema(run_dir, report):
         read_report(run_dir)
 
 
+def test_a_step_that_leaves_a_group_out(run_dir, report):
+    assert report["pruning"]["steps"], "there is something to damage"
+    report["pruning"]["steps"][0]["kept"].pop()
+    (run_dir / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r"steps\[0\]\.kept must have a number for each of the"):
+        read_report(run_dir)
+
+
 def test_a_report_that_cannot_be_written_leaves_the_old_one(run_dir, report):
     before = (run_dir / "report.json").read_bytes()
     with pytest.raises(ValueError, match="not JSON compliant"):

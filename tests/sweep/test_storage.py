@@ -47,6 +47,14 @@ def test_a_study_of_something_else_is_refused(tmp_path, words, settings, message
         opened(tmp_path, *words, **settings)
 
 
+def test_a_folder_with_braces_in_its_name(tmp_path):
+    folder = tmp_path / "{SCHEMA_VERSION} of {mine}"
+    folder.mkdir()
+    opened(folder).add_trial(optuna.create_trial(value=0.5))
+    assert (folder / "study.db").exists()
+    assert len(opened(folder).trials) == 1
+
+
 def test_what_may_change_between_two_starts(tmp_path):
     opened(tmp_path)
     words = ["width=range(1,9)", "budget.macs=50%", "trainer.num_threads=2", "hydra.sweep.dir=x"]
