@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Callback
 from torch import nn
 
+from lightning_cost.cost.documents import UnreadableError, read_yaml
 from lightning_cost.hardware.catalogue import conf_dir
 from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
@@ -242,7 +243,14 @@ def _saved(name: str, run_dir: str, overrides: list[str]) -> DictConfig:
         )
     schema = OmegaConf.structured(RunConfig)
     try:
-        merged = OmegaConf.merge(schema, OmegaConf.load(saved), OmegaConf.from_dotlist(overrides))
+        kept = OmegaConf.create(read_yaml(saved))
+    except UnreadableError as error:
+        raise ValueError(
+            f"{name} must be the directory of {kind}, got {str(saved)!r} with {error}; copy the "
+            "directory again, or start the run anew"
+        ) from None
+    try:
+        merged = OmegaConf.merge(schema, kept, OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
         raise ValueError(
             f"{name} must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"

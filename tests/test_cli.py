@@ -370,6 +370,24 @@ def test_an_interrupt_ends_a_sweep(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "1").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{", "no YAML of settings"),
+        ("a: 1\na: 2", "no YAML of settings"),
+        ("!!python/object/apply:os.system [ls]", "no YAML of settings"),
+        ("a: " + "[" * 500, "more than 100 deep"),
+        ("seed: ${oc.env:HOME}", "got "),
+    ],
+)
+def test_a_damaged_configuration_is_not_gone_on_with(tmp_path, capsys, content, what):
+    (tmp_path / "config.yaml").write_text(content)
+    assert cli.main(["fit", f"resume={tmp_path}"]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert _matches(f"resume must be the directory of an interrupted run, .*({what})", told)
+    assert "Traceback" not in told
+
+
 def test_resume_takes_the_directory_of_an_interrupted_run(kept_run, tmp_path, capsys):
     run_dir, _ = kept_run
     for folder, message in (
