@@ -223,8 +223,7 @@ class StudyLoop:
         if known is None:
             return False
         trial.set_user_attr(REPEATS, known.number)
-        for name, excess in known.constraints.items():
-            trial.set_constraint(name, excess)
+        self._constrain(trial.number, known.constraints)
         for step, value in known.intermediate_values.items():
             trial.report(value, step)
         # of one that was pruned, the last value that was reported stands in for its values
@@ -247,8 +246,7 @@ class StudyLoop:
             if expected is not None:
                 trial.set_user_attr(EXPECTED, expected.to_dict())
             return True
-        for name, excess in verdict.constraints.items():
-            trial.set_constraint(name, excess)
+        self._constrain(trial.number, verdict.constraints)
         trial.set_user_attr(VIOLATIONS, verdict.violations)
         is_valued = self.settings.sampler in NEEDS_VALUES
         neutral = neutral_values(self._finished(), len(self.settings.found)) if is_valued else None
@@ -288,9 +286,7 @@ class StudyLoop:
         predicted = Verdict(**trial.user_attrs.get(VERDICT, {})).constraints
         is_finite = all(map(math.isfinite, outcome.values))
         if outcome.state == "finished" and is_finite:
-            for name, excess in (predicted | dict(outcome.constraints)).items():
-                if f"constraints:{name}" not in trial.system_attrs:
-                    self._live(trial).set_constraint(name, excess)
+            self._constrain(number, predicted | dict(outcome.constraints))
             self._tell(number, TrialState.COMPLETE, values=list(outcome.values))
         elif outcome.state == "stopped":
             self._stopped = outcome.reason
@@ -341,6 +337,13 @@ class StudyLoop:
             is_grid = isinstance(self.study.sampler, GridSampler)
             with contextlib.suppress(RuntimeError) if is_grid else contextlib.nullcontext():
                 self.study.tell(number, values, state)
+
+    def _constrain(self, number: int, constraints: Mapping[str, float]) -> None:
+        """Tell constraints, but for those that a start that was killed told already."""
+        trial = self._trial(number)
+        for name, excess in constraints.items():
+            if f"constraints:{name}" not in trial.system_attrs:
+                self._live(trial).set_constraint(name, excess)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
