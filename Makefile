@@ -53,26 +53,22 @@ $(VENV)/.executorch-installed: $(VENV)/.dev-installed
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,executorch]'
 	touch $@
 
-# networks of torchvision, timm and transformers, with the newest torch, which torchvision needs
-vision: $(VENV)-vision/.installed
-	$(TEST_ENV) HF_HUB_OFFLINE=1 $(abspath $(VENV))-vision/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
+# With the newest torch, which torchvision needs: networks of torchvision, timm and transformers, and the
+# launchers of other machines, as Ray does not start beside the package that reads AMD's energy counters.
+NEWEST := $(abspath $(VENV))-newest
 
-$(VENV)-vision/.installed: pyproject.toml constraints-vision.txt
-	$(PYTHON) -m venv $(VENV)-vision
-	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) $$(grep -E '^(torch|torchvision)==' constraints-vision.txt | cut -d+ -f1)
-	$(abspath $(VENV))-vision/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-vision.txt -e '.[deploy,vision,dev]'
-	touch $@
+vision: $(NEWEST)/.installed
+	$(TEST_ENV) HF_HUB_OFFLINE=1 $(NEWEST)/bin/python -m pytest $(PYTEST_FLAGS) -m vision tests
 
-# an environment of its own: Ray does not start beside the package that reads AMD's energy counters
-launchers: $(VENV)-launchers/.installed
-	$(TEST_ENV) $(abspath $(VENV))-launchers/bin/python -m pytest -m launchers tests/sweep
+launchers: $(NEWEST)/.installed
+	$(TEST_ENV) $(NEWEST)/bin/python -m pytest -m launchers tests/sweep
 
-$(VENV)-launchers/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)-launchers
-	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) $(TORCH)
-	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[deploy,dev,joblib,slurm]' ray
+$(NEWEST)/.installed: pyproject.toml constraints-newest.txt
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -q $(PIP_FLAGS) $$(grep -E '^(torch|torchvision)==' constraints-newest.txt | cut -d+ -f1)
+	$(NEWEST)/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-newest.txt -e '.[deploy,dev,vision,joblib,slurm]' ray
 	@# by itself: it asks for a cloudpickle older than the pinned joblib's, and works with the newer one
-	$(abspath $(VENV))-launchers/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt --no-deps hydra-ray-launcher
+	$(NEWEST)/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-newest.txt --no-deps hydra-ray-launcher
 	touch $@
 
 # everything that tries to break a run, with its own table: hours; the short form: minutes

@@ -190,30 +190,6 @@ def test_a_sweep_in_which_every_run_is_refused(tmp_path, capsys):
     assert "Traceback" not in captured.err + captured.out
 
 
-@pytest.mark.slow
-def test_each_job_of_a_sweep_has_ranks_of_its_own(tmp_path):
-    sweep_dir = tmp_path / "sweep"
-    words = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
-    words += ["budget.macs=70%,40%", f"hydra.sweep.dir={sweep_dir}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_cost.cli", "fit", "-m", *QUICK, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == cli.KEPT, done.stderr
-    assert done.stderr.count("distributed processes: 2") <= 2
-    for run, macs in (("0", "70%"), ("1", "40%")):
-        report = json.loads((sweep_dir / run / "report.json").read_text())
-        jsonschema.validate(report, load_schema())
-        assert report["config"]["budget"]["macs"] == macs
-        assert report["config"]["trainer"]["devices"] == 2
-    assert {path.name for path in sweep_dir.iterdir() if path.is_dir()} == {".jobs", "0", "1"}
-    assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
-
-
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert cli.main(["fit", "-m", "hydra/launcher=submitit_slurm", "seed=1,2"]) == cli.BAD_INPUT

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -87,7 +86,3 @@ def main(folder: Path, num_ranks: int, kill_at: int, checkpoint: str | None) -> 
     (folder / f"spend_{trainer.global_rank}.json").write_text(
         json.dumps(monitor.update_spend().to_dict())
     )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5] or [None])

@@ -1,34 +1,45 @@
 """A run that is killed and resumed has used what an uninterrupted one uses, and what it lost."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import pytest
 
+from tests.integration import spend_run
 from tests.integration.spend_run import LAST, NUM_EPOCHS, STEPS_PER_EPOCH
+from tests.processes import start
 
-ROOT = Path(__file__).parents[2]
 NEVER = -1
 
 
 def run(folder: Path, num_ranks: int, kill_at: int = NEVER, *, resume: bool = False) -> int:
+    """The exit code of the first rank; the ranks find each other as a launcher lets them."""
     folder.mkdir(exist_ok=True)
-    script = str(ROOT / "tests/integration/spend_run.py")
-    checkpoint = [str(folder / LAST)] if resume else []
-    done = subprocess.run(
-        [sys.executable, script, str(folder), str(num_ranks), str(kill_at), *checkpoint],
-        check=False,
-        timeout=300,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-    )
-    assert kill_at != NEVER or done.returncode == 0, done.stderr.decode()
-    return done.returncode
+    checkpoint = str(folder / LAST) if resume else None
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [
+        start(
+            spend_run.main,
+            *(folder, num_ranks, kill_at, checkpoint),
+            folder=folder,
+            log=folder / f"said_{rank}.log",
+            environment={
+                **place,
+                "LOCAL_RANK": str(rank),
+                "NODE_RANK": "0",
+                "WORLD_SIZE": str(num_ranks),
+            },
+        )
+        for rank in range(num_ranks)
+    ]
+    ended = [rank.end(seconds=300) for rank in ranks]
+    code, said = ended[0]
+    assert kill_at != NEVER or code == 0, said
+    return code
 
 
 def spends(folder: Path, num_ranks: int) -> list[dict[str, float]]:

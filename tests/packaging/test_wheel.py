@@ -80,7 +80,7 @@ def test_source_holds_what_is_in_version_control_and_no_results(sdist):
     assert top == {
         *("conf", "docs", "examples", "hydra_plugins", "lightning_cost", "tests"),
         *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"),
-        *("constraints.txt", "constraints-vision.txt", "pyproject.toml"),
+        *("constraints.txt", "constraints-newest.txt", "pyproject.toml"),
     }
     assert all(member.isfile() or member.isdir() for member in sdist.getmembers())
 

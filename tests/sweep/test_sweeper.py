@@ -8,10 +8,7 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from functools import partial
 
 import optuna
 import pytest
@@ -19,6 +16,7 @@ import torch
 from optuna.trial import TrialState
 
 from lightning_cost import cli
+from tests.processes import start
 
 QUICK = [
     "hydra/sweeper=cost_optuna",
@@ -228,13 +226,9 @@ def test_a_journal_on_a_full_disk(tmp_path, capsys, monkeypatch):
 
 
 def started(folder, *words):
-    code = "import sys; from lightning_cost.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, *words_of(folder, *words)]
-    # where the tests run in the background, a shell has told them to ignore ctrl-C
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heeding
-    )
+    log = folder / "said.log"
+    log.unlink(missing_ok=True)
+    return start(cli.main, words_of(folder, *words), folder=folder, log=log)
 
 
 def a_moment(folder, chance):
@@ -255,11 +249,11 @@ def a_moment(folder, chance):
 
 
 def kill(process, happened, delay):
-    until(lambda: happened() or process.poll() is not None, seconds=600)
+    until(lambda: happened() or not process.is_running(), seconds=600)
     time.sleep(delay)
-    process.kill()
-    said = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == -signal.SIGKILL, said
+    process.signal(signal.SIGKILL)
+    code, said = process.end(seconds=60)
+    assert code == -signal.SIGKILL, said
 
 
 @pytest.mark.slow
@@ -277,9 +271,8 @@ def test_killed_ten_times_at_random_moments(tmp_path):
             assert number in finished
             assert (tmp_path / str(number) / "report.json").read_bytes() == report
         done = {n: (tmp_path / str(n) / "report.json").read_bytes() for n in finished}
-    last = started(tmp_path, *words)
-    said = last.communicate(timeout=1800)[0].decode()
-    assert last.returncode == cli.KEPT, said
+    code, said = started(tmp_path, *words).end(seconds=1800)
+    assert code == cli.KEPT, said
     finished = [trial for trial in trials_of(tmp_path) if trial.state is TrialState.COMPLETE]
     assert len(finished) == num_trials
     assert {t.state for t in trials_of(tmp_path)} <= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -302,21 +295,20 @@ def until(condition, seconds=120):
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-C", "killed"])
 def test_a_trial_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, stop):
-    words = ["compress.schedule.warmup_epochs=60", "hydra.sweeper.num_trials=1"]
+    words = ["compress.schedule.warmup_epochs=15", "hydra.sweeper.num_trials=1"]
     process = started(tmp_path, *words)
-    until(lambda: list(tmp_path.glob("*/last.ckpt")) or process.poll() is not None)
-    process.send_signal(stop)
-    said = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == (cli.INTERRUPTED if stop == signal.SIGINT else -stop), said
+    until(lambda: list(tmp_path.glob("*/last.ckpt")) or not process.is_running())
+    process.signal(stop)
+    code, said = process.end(seconds=120)
+    assert code == (cli.INTERRUPTED if stop == signal.SIGINT else -stop), said
     (run_dir,) = [path.parent for path in tmp_path.glob("*/last.ckpt")]
     if stop == signal.SIGINT:
         states = [trial.state for trial in trials_of(tmp_path)]
         assert TrialState.RUNNING not in states
         found = json.loads((tmp_path / "sweep.json").read_text())
         assert found["left_out"]["trials"] == {"waiting": 1}
-    again = started(tmp_path, *words)
-    said = again.communicate(timeout=300)[0].decode()
-    assert again.returncode == cli.KEPT, said
+    code, said = started(tmp_path, *words).end(seconds=300)
+    assert code == cli.KEPT, said
     (finished,) = [t for t in trials_of(tmp_path) if t.state is TrialState.COMPLETE]
     assert str(finished.number) == run_dir.name
     report = json.loads((run_dir / "report.json").read_text())
