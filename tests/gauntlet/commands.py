@@ -52,9 +52,13 @@ class Command(ABC):
     def run_dirs(self, folder: Path) -> list[Path]:
         """The directories of the runs that it has begun, the latest last."""
 
-    @abstractmethod
+    def is_finished(self, run_dir: Path) -> bool:
+        """Whether one of its runs came to its end."""
+        return is_finished(run_dir)
+
     def is_done(self, folder: Path) -> bool:
         """Whether there is nothing left to go on with."""
+        return all(map(self.is_finished, self.run_dirs(folder)))
 
     @abstractmethod
     def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
@@ -92,9 +96,6 @@ class Fit(Command):
 
     def run_dirs(self, folder: Path) -> list[Path]:
         return [folder / "run"]
-
-    def is_done(self, folder: Path) -> bool:
-        return is_finished(folder / "run")
 
     def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
         yield from run_differences(whole / "run", found / "run", lost)
@@ -162,8 +163,8 @@ class LibraryFit(Command):
     def run_dirs(self, folder: Path) -> list[Path]:
         return [folder / "run"]
 
-    def is_done(self, folder: Path) -> bool:
-        return (folder / "run" / library_fit.END_NAME).exists()
+    def is_finished(self, run_dir: Path) -> bool:
+        return (run_dir / library_fit.END_NAME).exists()
 
     def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
         yield from library_differences(whole / "run", found / "run", lost)

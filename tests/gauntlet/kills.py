@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from tests.gauntlet.commands import COMMANDS, Command
-from tests.gauntlet.killing import KILLS
+from tests.gauntlet.killing import KILLS, POWER_CUT, tear_newest
 from tests.gauntlet.lost_work import LostWork
 from tests.gauntlet.row import Row
 from tests.gauntlet.scale import Scale
@@ -136,15 +136,22 @@ def _chain(
                 return _bad(chain, "hung", f"did not end in {_HANGS_AFTER_S:.0f} s")
             if process.exit_code is None:
                 kind = drawn.choice(list(KILLS))
-                KILLS[kind](process, command.run_dirs(folder)[-1], drawn)
+                KILLS[kind](process, drawn)
                 chain.kills.append(kind)
-                lost.killed(command.run_dirs(folder)[-1])
+                run_dir = command.run_dirs(folder)[-1]
+                # what a finished run left was on the disk before it said so
+                if kind == POWER_CUT and not command.is_finished(run_dir):
+                    tear_newest(run_dir, drawn)
+                lost.killed(run_dir)
             elif process.exit_code != 0:
                 printed = (folder / "printed.log").read_text()[-1500:]
                 return _bad(chain, "lost", f"ended with {process.exit_code}: {printed}")
         if command.is_done(folder):
             break
-    differences = list(command.differences(whole, folder, lost.flops))
+    try:
+        differences = list(command.differences(whole, folder, lost.flops))
+    except Exception as error:
+        return _bad(chain, "failed", f"what it left cannot be compared: {error!r}")
     if differences:
         return _bad(chain, "silent", "; ".join(differences[:5]))
     return chain
