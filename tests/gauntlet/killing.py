@@ -46,7 +46,7 @@ def memory_limit(started: Started, drawn: random.Random) -> None:
 
 
 def tear_newest(run_dir: Path, drawn: random.Random) -> None:
-    """Leave a run's newest checkpoint as after a power cut: not whole, if there is one before it."""
+    """Leave a newest checkpoint as after a power cut: not whole, if there is one before it."""
     names = (FINAL_NAME, LAST_NAME, PREVIOUS_NAME)
     left = [run_dir / name for name in names if (run_dir / name).exists()]
     if len(left) < 2:
