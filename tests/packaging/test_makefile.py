@@ -44,9 +44,9 @@ def test_what_is_installed_is_not_installed_again(tmp_path):
     stamps = (".venv-made", ".torch-installed", ".installed", ".dev-installed")
     for stamp in (*stamps, ".executorch-installed"):
         (tmp_path / stamp).touch()
-    for other in ("vision", "launchers"):
-        (tmp_path.parent / f"{tmp_path.name}-{other}").mkdir()
-        (tmp_path.parent / f"{tmp_path.name}-{other}" / ".installed").touch()
+    newest = tmp_path.parent / f"{tmp_path.name}-newest"
+    newest.mkdir()
+    (newest / ".installed").touch()
     assert "pip install" not in commands("check", tmp_path)
 
 
