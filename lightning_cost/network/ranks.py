@@ -1,11 +1,19 @@
 """The processes of one fit, and what they tell each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch.distributed as dist
 
 _T = TypeVar("_T")
+
+
+class OnFirstRank(Protocol):
+    """How ranks agree: what a function returns, or raises, on rank 0, on all of them."""
+
+    def __call__(self, function: Callable[[], _T], /) -> _T:
+        """Call ``function`` on rank 0; on every rank its result, or its error."""
 
 
 @dataclass(frozen=True, slots=True)
