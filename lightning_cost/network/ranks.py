@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 
 _T = TypeVar("_T")
@@ -59,3 +61,15 @@ class Ranks:
         values: list[Any] = [None] * self.num_ranks
         dist.all_gather_object(values, value)
         return values
+
+
+def sum_over_ranks(trainer: pl.Trainer, device: torch.device, own: float) -> float:
+    """The sum of what the ranks give, on every rank; to be called on all of them.
+
+    Args:
+        trainer: Of the fit.
+        device: Where this rank's tensors are.
+        own: What this rank gives.
+    """
+    given = torch.tensor(own, dtype=torch.float64, device=device)
+    return float(trainer.strategy.reduce(given, reduce_op="sum"))
