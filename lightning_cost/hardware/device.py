@@ -1,10 +1,8 @@
 """A device that networks are priced on: this machine, or one that is only described."""
 
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +10,7 @@ from lightning_cost.cost.forward import Example, with_batch_size
 from lightning_cost.cost.measurement import Cost, Measurement
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.catalogue import described, known_hardware, read_description
+from lightning_cost.hardware.description import check_description
 from lightning_cost.hardware.estimate import (
     estimated_latency,
     modelled_energy,
@@ -27,31 +26,11 @@ from lightning_cost.hardware.local import (
     measure_fastest,
     measure_local_energy,
 )
-from lightning_cost.hardware.prices import DEFAULT, WORLD, Prices, check_utilisation
+from lightning_cost.hardware.prices import DEFAULT, WORLD, Prices
 from lightning_cost.hardware.roofline import Roofline
 
 AUTO = "auto"
-KINDS = ("local", "server", "gpu", "laptop", "board", "phone", "microcontroller")
 _IN_DATA_CENTRES = ("server", "gpu")
-_FIGURES = (
-    "peak_gmacs_fp32",
-    "peak_gmacs_fp16",
-    "peak_gmacs_int8",
-    "bandwidth_gb_s",
-    "memory_bytes",
-    "sram_bytes",
-    "flash_bytes",
-    "power_w",
-    "price_usd_per_hour",
-)
-_ORIGINS = ("data_sheet", "derived", "measured", "list_price")
-_PRECISIONS = ("float32", "bfloat16")
-_TYPES: dict[Any, tuple[Any, str]] = {
-    str: (str, "a text"),
-    bool: (bool, "true or false"),
-    int: (int, "a whole number"),
-    float: ((int, float), "a number"),
-}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -126,33 +105,8 @@ class Hardware:
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check_types()
-        for name in ("num_threads", "batch_size", *_FIGURES):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(
-                    f"{name} of hardware {self.name!r} must be > 0, got {value!r}; "
-                    "leave it out where it is unknown"
-                )
-        check_utilisation(self.utilisation)
-        if self.kind not in KINDS:
-            raise ValueError(
-                f"kind of hardware {self.name!r} must be one of {', '.join(KINDS)}, got "
-                f"{self.kind!r}; choose the nearest"
-            )
-        if self.precision not in _PRECISIONS:
-            raise ValueError(
-                f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}; "
-                "int8 follows from the quantised network itself"
-            )
-        self._check_provenance()
-        if not self.is_local:
-            self._require_description()
-            if self.latency_table is not None:
-                raise ValueError(
-                    f"latency_table must be of this machine, got {self.latency_table!r} for "
-                    f"hardware {self.name!r}, whose latency is estimated; leave it out"
-                )
+        types = {each.name: each.type for each in fields(self)}
+        check_description({name: getattr(self, name) for name in types}, types)
 
     @classmethod
     def local(
@@ -313,40 +267,6 @@ class Hardware:
             peak_gmacs_int8=self.peak_gmacs_int8,
             bandwidth_gb_s=self.bandwidth_gb_s,
         )
-
-    def _require_description(self) -> None:
-        for name in ("peak_gmacs_fp32", "bandwidth_gb_s", "source", "date"):
-            if getattr(self, name) is None:
-                raise ValueError(
-                    f"{name} must be given for hardware that is not local, got None for "
-                    f"{self.name!r}; take it from the data sheet, or set is_local: true. "
-                    f"Described devices: {', '.join(known_hardware())}"
-                )
-
-    def _check_types(self) -> None:
-        """Refuse what a file may hold and a configuration may not: another type than a field's."""
-        for each in fields(self):
-            value, allowed = getattr(self, each.name), get_args(each.type)
-            if not allowed or get_origin(each.type) is dict:
-                allowed = (each.type,)
-            if value is None and NoneType in allowed:
-                continue
-            kinds, wanted = _TYPES.get(allowed[0], (dict, "names and values"))
-            is_number = kinds is not bool and isinstance(value, bool)
-            if is_number or not isinstance(value, kinds):
-                raise ValueError(
-                    f"{each.name} of hardware {self.name!r} must be {wanted}, got {value!r}; "
-                    "see conf/hardware/raspberry_pi_4.yaml"
-                )
-
-    def _check_provenance(self) -> None:
-        for name, origin in self.provenance.items():
-            if name not in _FIGURES or origin not in _ORIGINS:
-                raise ValueError(
-                    f"provenance of hardware {self.name!r} must say of a figure "
-                    f"({', '.join(_FIGURES)}) that it is one of {', '.join(_ORIGINS)}, got "
-                    f"{name}: {origin}; see conf/hardware/raspberry_pi_4.yaml"
-                )
 
     def _missing_energy(self) -> str | None:
         if self.power_w is not None or self.energy_model is not None:

@@ -3,10 +3,10 @@
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 from typing_extensions import override
@@ -18,6 +18,7 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.joules import open_counters
 from lightning_cost.monitor.journal import SpendJournal, find_journal
 from lightning_cost.monitor.measure import measure
+from lightning_cost.monitor.progress_bar import CostInBar
 from lightning_cost.monitor.spend import Spend, SpendMeter, with_lost_work
 from lightning_cost.monitor.tracker import CostTracker, setting_of
 from lightning_cost.network.checkpoint import checkpoint_folders
@@ -30,11 +31,8 @@ from lightning_cost.network.participants import (
     callbacks_of,
     run_last,
 )
+from lightning_cost.network.ranks import sum_over_ranks
 from lightning_cost.network.structural import on_rank_zero
-
-NUM_BATCHES_SHOWN = 50
-"""Batches of an epoch, and after a change, for which the progress bar shows the cost."""
-_IN_PROGRESS_BAR = {"MACs": Resource.macs, "ms": Resource.latency_ms}
 
 
 class CostMonitor(Callback):
@@ -92,7 +90,7 @@ class CostMonitor(Callback):
         self._loaded: dict[str, Any] | None = None
         self._is_fitting = False
         self._has_begun = False
-        self._hide_at = NUM_BATCHES_SHOWN
+        self._in_bar = CostInBar()
 
     @property
     def dense(self) -> Cost | None:
@@ -187,8 +185,8 @@ class CostMonitor(Callback):
             self._show(trainer, batch_idx)
         elif batch_idx == 0:
             self._show(trainer, batch_idx)
-        elif batch_idx == self._hide_at:
-            self._hide(trainer)
+        elif batch_idx == self._in_bar.hide_at:
+            self._in_bar.hide(trainer.progress_bar_metrics)
         self._steps.begin(batch)
 
     @override
@@ -250,7 +248,7 @@ class CostMonitor(Callback):
             step=trainer.global_step,
             seconds=self.meter.seconds,
             phase=self._phase,
-            metrics=self._metrics(trainer),
+            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
         )
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -307,14 +305,7 @@ class CostMonitor(Callback):
         if trainer.world_size == 1:
             return
         self.meter.read_joules()
-
-        def sum_over_ranks(own: float) -> float:
-            summed = trainer.strategy.reduce(
-                torch.tensor(own, dtype=torch.float64, device=pl_module.device), reduce_op="sum"
-            )
-            return float(summed)
-
-        self.meter.sync(sum_over_ranks)
+        self.meter.sync(partial(sum_over_ranks, trainer, pl_module.device))
 
     def _end(self) -> None:
         self._is_fitting = False
@@ -327,13 +318,10 @@ class CostMonitor(Callback):
         """Measure the network if its structure changed, on rank 0 for all; whether it did."""
         _, network = find_network(pl_module, self.network)
         self._network, self._lineage = network, start_lineage(network)
-
-        def measured() -> Cost:
-            return on_rank_zero(
-                trainer, lambda: measure(network, self._example, hardware=self.hardware)
-            )
-
-        changed = self.tracker.refresh(network, measured, setting=setting_of(self.hardware))
+        look = partial(measure, network, self._example, hardware=self.hardware)
+        changed = self.tracker.refresh(
+            network, lambda: on_rank_zero(trainer, look), setting=setting_of(self.hardware)
+        )
         if changed or not self._is_fitting:
             self._count_anew(trainer, pl_module, network)
         return changed
@@ -355,26 +343,6 @@ class CostMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
 
-    def _metrics(self, trainer: pl.Trainer) -> dict[str, float]:
-        """The Trainer's metrics so far.
-
-        A Trainer that goes on from a checkpoint has forgotten those that are not logged anew in
-        every epoch.
-        """
-        known = self.history[-1]["metrics"] if self.history else {}
-        return known | {name: float(value) for name, value in trainer.callback_metrics.items()}
-
-    def _hide(self, trainer: pl.Trainer) -> None:
-        for word in _IN_PROGRESS_BAR:
-            trainer.progress_bar_metrics.pop(word, None)
-
     def _show(self, trainer: pl.Trainer, batch_idx: int) -> None:
         # not pl_module.log, whose every entry Lightning reads out again after each step
-        # only for a while, short and as text: the bar is drawn anew, letter by letter, at each step
-        self._hide_at = batch_idx + NUM_BATCHES_SHOWN
-        shown: dict[str, Any] = trainer.progress_bar_metrics
-        shown |= {
-            word: f"{self.cost[resource].value:.3g}"
-            for word, resource in _IN_PROGRESS_BAR.items()
-            if resource in self.cost
-        }
+        self._in_bar.show(trainer.progress_bar_metrics, self.cost, batch_idx)

@@ -65,7 +65,12 @@ class CostTracker:
         phase: str | None,
         metrics: Mapping[str, float],
     ) -> None:
-        """Append an epoch to the history; a row of the same epoch is replaced."""
+        """Append an epoch to the history; a row of the same epoch is replaced.
+
+        Metrics that are not among ``metrics`` are as in the row before: a Trainer that goes on from
+        a checkpoint has forgotten those that are not logged anew in every epoch.
+        """
+        known = self.history[-1]["metrics"] if self.history else {}
         cost = cost_to_dict(self.cost)
         if not self._costs or self._costs[-1] != cost:
             self._costs.append(cost)
@@ -75,7 +80,7 @@ class CostTracker:
             "seconds": seconds,
             "phase": phase,
             "cost": self._costs[-1],
-            "metrics": dict(metrics),
+            "metrics": {**known, **metrics},
         }
         self._rows[epoch] = json.dumps({**row, "cost": len(self._costs) - 1})
         self.history = [other for other in self.history if other["epoch"] != epoch] + [row]

@@ -41,6 +41,24 @@ class Distillation:
             )
 
 
+def chosen_distillation(
+    given: Distillation | str | None, *, is_classifier: bool
+) -> Distillation | None:
+    """What ``given`` stands for: ``"auto"`` for the usual one, where ``is_classifier``.
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if not isinstance(given, str):
+        return given
+    if given != "auto":
+        raise ValueError(
+            f"distillation must be a Distillation, 'auto' or None, got {given!r}; "
+            "None switches it off"
+        )
+    return Distillation() if is_classifier else None
+
+
 def distillation_loss(
     logits: Tensor, teacher_logits: Tensor, *, temperature: float, class_dim: int = 1
 ) -> Tensor:

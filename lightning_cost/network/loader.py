@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_cost.network.batch import num_samples_of
+from lightning_cost.network.batch import first_samples, num_samples_of
 
 
 def apart_from_fit(loader: Any) -> Any:
@@ -51,6 +52,28 @@ def collect_batches(
             "the data must hold at least one batch, got none; give a data set that is not empty"
         )
     return batches
+
+
+def training_samples(trainer: pl.Trainer, pl_module: pl.LightningModule, num_samples: int) -> Any:
+    """One batch of the first ``num_samples`` training samples, or fewer, where the module is.
+
+    Raises:
+        ValueError: If there is no training data.
+    """
+    batches = collect_batches(apart_from_fit(trainer.train_dataloader), num_samples)
+    return first_samples(
+        [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in batches],
+        num_samples,
+    )
+
+
+def held_out_data(trainer: pl.Trainer) -> Any:
+    """What the DataModule offers that is not trained on, ``None`` if it does not.
+
+    It does so by a method ``search_dataloader``.
+    """
+    offered = getattr(getattr(trainer, "datamodule", None), "search_dataloader", None)
+    return None if offered is None else offered()
 
 
 def first_epoch_batches(loader: Any, num_samples: int) -> list[Any]:

@@ -1,6 +1,7 @@
 """What callbacks that change a network tell the other callbacks of the same Trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -83,6 +84,24 @@ class LimitsCompute(Protocol):
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The Trainer's callbacks; a public attribute that Lightning hides from type checkers."""
     return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def structural_others(trainer: pl.Trainer, own: pl.Callback) -> list[StructuralCallback]:
+    """The callbacks of ``trainer`` that change the network, but for ``own``."""
+    rest = [callback for callback in callbacks_of(trainer) if callback is not own]
+    return [callback for callback in rest if isinstance(callback, StructuralCallback)]
+
+
+def preview_of(
+    callbacks: Iterable[StructuralCallback], example: Any
+) -> Callable[[nn.Module], nn.Module]:
+    """What ``callbacks``, one after the other, will make of a network, which may be changed."""
+    given = tuple(callbacks)
+
+    def preview(network: nn.Module) -> nn.Module:
+        return reduce(lambda made, callback: callback.preview(made, example), given, network)
+
+    return preview
 
 
 def set_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:

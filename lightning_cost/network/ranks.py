@@ -1,11 +1,21 @@
 """The processes of one fit, and what they tell each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 
 _T = TypeVar("_T")
+
+
+class OnFirstRank(Protocol):
+    """How ranks agree: what a function returns, or raises, on rank 0, on all of them."""
+
+    def __call__(self, function: Callable[[], _T], /) -> _T:
+        """Call ``function`` on rank 0; on every rank its result, or its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +61,15 @@ class Ranks:
         values: list[Any] = [None] * self.num_ranks
         dist.all_gather_object(values, value)
         return values
+
+
+def sum_over_ranks(trainer: pl.Trainer, device: torch.device, own: float) -> float:
+    """The sum of what the ranks give, on every rank; to be called on all of them.
+
+    Args:
+        trainer: Of the fit.
+        device: Where this rank's tensors are.
+        own: What this rank gives.
+    """
+    given = torch.tensor(own, dtype=torch.float64, device=device)
+    return float(trainer.strategy.reduce(given, reduce_op="sum"))

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,24 @@ from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.duplicate import duplicated
-from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
-from lightning_cost.cost.resource import Resource
+from lightning_cost.cost.measurement import cost_from_dict, cost_to_dict
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor.lookup import count_steps_anew, known_dense
-from lightning_cost.monitor.measure import measure
+from lightning_cost.monitor.lookup import count_steps_anew
 from lightning_cost.network.averaging import averaged_copies
-from lightning_cost.network.batch import first_samples
 from lightning_cost.network.checkpoint import checkpoint_folders
-from lightning_cost.network.distillation import Distillation
+from lightning_cost.network.distillation import Distillation, chosen_distillation
 from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
-from lightning_cost.network.loader import apart_from_fit, collect_batches
-from lightning_cost.network.optimizer import require_cuttable
-from lightning_cost.network.participants import (
-    LimitsCompute,
-    SharesBudget,
-    StructuralCallback,
-    callbacks_of,
+from lightning_cost.network.loader import (
+    apart_from_fit,
+    collect_batches,
+    held_out_data,
+    training_samples,
 )
+from lightning_cost.network.optimizer import require_cuttable
+from lightning_cost.network.participants import callbacks_of, preview_of, structural_others
 from lightning_cost.network.ranks import Ranks
 from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import (
@@ -57,11 +53,9 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.memory import SearchMemory, remove_memory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
-from lightning_cost.pruning.shares import share_out
-from lightning_cost.pruning.structure.plan import Plan
 from lightning_cost.pruning.structure.surgery import removal
 from lightning_cost.pruning.target.channels import ChannelRules
-from lightning_cost.pruning.target.problem import PruningProblem
+from lightning_cost.pruning.target.demand import Demand
 
 
 class GlobalRankingPruning(pl.Callback):
@@ -129,13 +123,10 @@ class GlobalRankingPruning(pl.Callback):
         self.channels = channels or ChannelRules()
         self.network = network
         self.loss = loss or classification_loss
-        self.distillation = _distillation(distillation, is_classifier=loss is None)
+        self.distillation = chosen_distillation(distillation, is_classifier=loss is None)
         self.guard = guard
-        if guard is not None and not self.schedule.warmup_epochs:
-            raise ValueError(
-                "warmup_epochs must be >= 1 where a guard compares with the dense network, got 0; "
-                "train one epoch before the first step, or leave the guard out"
-            )
+        if guard is not None:
+            guard.require_warmup(self.schedule.warmup_epochs)
         self.search_data = search_data
         self.shared_search = shared_search
         self.seed = seed
@@ -144,14 +135,10 @@ class GlobalRankingPruning(pl.Callback):
             if ranking is None or isinstance(ranking, GlobalRanking)
             else GlobalRanking.load(ranking)
         )
-        self._memory: SearchMemory | None = None
-        self._memory_name: str | None = None
-        self._dense_cost: Cost | None = None
-        self._planned: Planned | None = None
         self._progress = Progress()
+        self._memory: SearchMemory | None = None
         self._teacher = DenseTeacher(self.distillation)
         self._fresh: nn.Module | None = None
-        self._search_flops = 0.0
         self._example: Any = None
 
     @property
@@ -167,25 +154,23 @@ class GlobalRankingPruning(pl.Callback):
     @property
     def search_flops(self) -> float:
         """FLOPs that judging candidates has used."""
-        return self._search_flops
+        return self._progress.search_flops
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
         """Channels of each group (dense, now)."""
-        plan = self._plan_in_force
-        if plan is None:
-            return {}
-        return {name: (plan.num_channels[name], width) for name, width in plan.widths.items()}
+        return self._progress.widths
 
     @property
     def ranking(self) -> GlobalRanking | None:
         """The ranking that was given, or learned; ``None`` before that."""
-        return self._given_ranking if self._planned is None else self._planned.ranking
+        planned = self._progress.planned
+        return self._given_ranking if planned is None else planned.ranking
 
     @property
     def planned(self) -> Planned | None:
         """The ranking, and what each step was planned to leave; ``None`` before the first step."""
-        return self._planned
+        return self._progress.planned
 
     @property
     def num_steps_made(self) -> int:
@@ -212,7 +197,7 @@ class GlobalRankingPruning(pl.Callback):
         if self._rolls_back and self._fresh is None:
             self._fresh = duplicated(network)
         if self.schedule.updates_per_step is None:
-            self._require_epochs(trainer)
+            self.schedule.require_within(trainer.max_epochs)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -220,29 +205,12 @@ class GlobalRankingPruning(pl.Callback):
         self._example = capture_example(trainer, pl_module, self.network)
         num_updates = trainer.num_training_batches / trainer.accumulate_grad_batches
         self.schedule = self.schedule.in_epochs(num_updates)
-        self._require_epochs(trainer)
+        self.schedule.require_within(trainer.max_epochs)
         if not self.is_finished and self._teacher.start(trainer, network):
             count_steps_anew(callbacks_of(trainer))
-        if self._dense_cost is not None:
-            return
-
-        def check() -> dict[str, Any]:
-            resources = list(self.budget.resources)
-            if self.budget.needs_hardware and Resource.latency_ms not in resources:
-                resources.append(Resource.latency_ms)  # candidates are measured beside it
-            device = self.hardware if self.budget.needs_hardware else None
-            dense = known_dense(callbacks_of(trainer), resources, device)
-            if dense is None:
-                dense = measure(network, self._example, hardware=self.hardware, resources=resources)
-            problem = self._problem(trainer, network, dense)
-            for name, reason in problem.grouping.left_alone.items():
-                rank_zero_info(f"pruning leaves {name!r} alone: {reason}")
-            problem.require_reachable()
-            if self._given_ranking is not None:
-                self._given_ranking.require_match(problem.grouping.num_channels)
-            return cost_to_dict(dense)
-
-        self._dense_cost = cost_from_dict(on_rank_zero(trainer, check))
+        if self._progress.dense_cost is None:
+            checked = partial(self._checked, trainer, network)
+            self._progress.dense_cost = cost_from_dict(on_rank_zero(trainer, checked))
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -302,8 +270,8 @@ class GlobalRankingPruning(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._memory is not None:
             self._memory.close()
-        elif self._memory_name is not None and trainer.is_global_zero:
-            remove_memory(checkpoint_folders(trainer), self._memory_name)
+        elif self._progress.search_memory is not None and trainer.is_global_zero:
+            remove_memory(checkpoint_folders(trainer), self._progress.search_memory)
 
     @override
     def on_exception(
@@ -313,88 +281,137 @@ class GlobalRankingPruning(pl.Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        dense_cost = self._dense_cost
         return {
-            "dense_cost": None if dense_cost is None else cost_to_dict(dense_cost),
-            "limits": None if dense_cost is None else self._limits(dense_cost),
-            "planned": None if self._planned is None else self._planned.to_dict(),
-            "search_flops": self._search_flops,
-            "search_memory": self._memory_name,
+            "limits": self._limits,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             **self._progress.to_dict(),
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        dense_cost = state_dict["dense_cost"]
-        self._dense_cost = None if dense_cost is None else cost_from_dict(dense_cost)
-        self._progress = Progress.from_dict(state_dict)
+        self._progress = progress = Progress.from_dict(state_dict)
         self._teacher.load_state_dict(state_dict["teacher"])
-        self._search_flops = state_dict["search_flops"]
-        self._memory_name = state_dict.get("search_memory")
-        is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
-        if state_dict["planned"] is not None:
-            self._planned = Planned.from_dict(state_dict["planned"])
-            num_steps = len(self._planned.plans)
-            _require_planned_for(limits=is_same, num_steps=num_steps == self.schedule.num_steps)
+        is_same = state_dict["limits"] == self._limits
+        if progress.planned is not None:
+            progress.planned.require_made_for(
+                is_same_budget=is_same, num_steps=self.schedule.num_steps
+            )
         elif not is_same:
-            self._dense_cost = None  # whether the other budget can be kept is found out anew
-
-    @property
-    def _plan_in_force(self) -> Plan | None:
-        if self._planned is None or not self._progress.place:
-            return None
-        return self._planned.plans[self._progress.place - 1]
+            progress.dense_cost = None  # whether the other budget can be kept is found out anew
 
     @property
     def _rolls_back(self) -> bool:
         return self.guard is not None and self.guard.on_drop == "roll_back"
 
-    def _limits(self, dense_cost: Cost) -> dict[str, float]:
-        limits = self.budget.limits(dense_cost)
+    @property
+    def _limits(self) -> dict[str, float] | None:
+        """By name, once the dense cost is known."""
+        if self._progress.dense_cost is None:
+            return None
+        limits = self.budget.limits(self._progress.dense_cost)
         return {resource.value: limit for resource, limit in limits.items()}
 
-    def _require_epochs(self, trainer: pl.Trainer) -> None:
-        limit = trainer.max_epochs
-        if limit is not None and 0 <= limit < self.schedule.end_epoch:
-            raise ValueError(
-                f"max_epochs must be >= {self.schedule.end_epoch}, where the pruning schedule "
-                f"ends, got {limit}; raise it, or shorten the schedule"
-            )
+    def _demand(self, trainer: pl.Trainer) -> Demand:
+        return Demand(
+            budget=self.budget,
+            hardware=self.hardware,
+            rules=self.channels,
+            example=self._example,
+            preview=preview_of(structural_others(trainer, self), self._example),
+        )
+
+    def _checked(self, trainer: pl.Trainer, network: nn.Module) -> dict[str, Any]:
+        """The dense cost of ``network``, which can be pruned as is wanted: else it is refused."""
+        demand = self._demand(trainer)
+        dense_cost = demand.dense_cost(network, callbacks_of(trainer))
+        problem = demand.problem(network, dense_cost)
+        for name, reason in problem.grouping.left_alone.items():
+            rank_zero_info(f"pruning leaves {name!r} alone: {reason}")
+        problem.require_reachable()
+        if self._given_ranking is not None:
+            self._given_ranking.require_match(problem.grouping.num_channels)
+        return cost_to_dict(dense_cost)
 
     def _make_due_steps(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: float
     ) -> None:
-        steps = self._progress.steps_to_make(self.schedule, epoch)
+        progress = self._progress
+        steps = progress.steps_to_make(self.schedule, epoch)
         if not steps:
             return
         _, network = find_network(pl_module, self.network)
-        if self._planned is None:
+        if progress.planned is None:
             for optimizer in trainer.optimizers:
                 require_cuttable(optimizer)
-            self._planned = self._plan(trainer, pl_module, network)
+            progress.planned = self._plan(trainer, pl_module, network)
             self._teacher.learn(network)
             if self._teacher.start(trainer, network):
                 count_steps_anew(callbacks_of(trainer))
         for number in steps:
             self._make_step(trainer, pl_module, network, number)
-        plan = self._plan_in_force
+        plan = progress.plan
         pl_module.log("pruning/keep_ratio", 1.0 if plan is None else plan.keep_ratio)
+
+    def _plan(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
+    ) -> Planned:
+        progress, dense_cost = self._progress, self._progress.dense_cost
+        assert dense_cost is not None
+        demand, spent_before = self._demand(trainer), progress.search_flops
+
+        def to_device(batch: Any) -> Any:
+            return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
+
+        def spend(flops: float) -> None:
+            progress.search_flops = spent_before + flops
+
+        planner = Planner(
+            self.schedule,
+            SearchRun(
+                self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
+            ),
+            ranking=self._given_ranking,
+            shared=self.shared_search,
+            callbacks=callbacks_of(trainer),
+            spend=spend,
+        )
+        planned = planner.plan(
+            network,
+            lambda: demand.problem(network, dense_cost),
+            data=lambda: self._search_data(trainer),
+            folders=checkpoint_folders(trainer),
+            on_first_rank=partial(on_rank_zero, trainer),
+        )
+        self._memory = planner.memory
+        if planner.memory is not None and planner.memory.path is not None:
+            progress.search_memory = planner.memory.path.name
+        return planned
+
+    def _search_data(self, trainer: pl.Trainer) -> SearchData:
+        """What candidates are judged on, on the CPU."""
+        training = apart_from_fit(trainer.train_dataloader)
+        held_out = held_out_data(trainer) if self.search_data is None else self.search_data
+        if held_out is None:
+            rank_zero_warn(
+                "the ranking is learned on a part of the training data; split off samples that "
+                "are not trained on, by torch.utils.data.random_split, and pass a DataLoader of "
+                "them as search_data, or give the DataModule a search_dataloader()"
+            )
+            held_out = training
+        return SearchData(
+            calibration=collect_batches(training, self.search.calibration_samples),
+            search=collect_batches(held_out, self.search.search_samples),
+        )
 
     def _make_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, number: int
     ) -> None:
-        assert self._planned is not None
-        assert self._dense_cost is not None
-        plans = self._planned.plans
-        progress, limits = self._progress, self.budget.limits(self._dense_cost)
-        change = removal(self._planned.grouping, plans[number - 1], self._plan_in_force)
-
-        def cost_of(candidate: nn.Module) -> Cost:
-            deployed = self._preview(trainer, duplicated(candidate))
-            return measure(deployed, self._example, hardware=self.hardware, resources=list(limits))
-
-        is_last = number == len(plans)
+        progress = self._progress
+        assert progress.planned is not None
+        assert progress.dense_cost is not None
+        plans, limits = progress.planned.plans, self.budget.limits(progress.dense_cost)
+        change = removal(progress.planned.grouping, plans[number - 1], progress.plan)
+        cost_of, is_last = self._demand(trainer).deployed_cost, number == len(plans)
         objection = on_rank_zero(
             trainer, lambda: objection_to(change, network, cost_of, limits, is_last=is_last)
         )
@@ -406,7 +423,7 @@ class GlobalRankingPruning(pl.Callback):
                 refit = self._refit(trainer, pl_module, network)
                 apply_during_fit(trainer, network, change)
                 if refit is not None:
-                    self._search_flops += refit.fit(change)
+                    progress.search_flops += refit.fit(change)
                 progress.place = number
             else:
                 self._remark(f"pruning step {number} of {len(plans)} {objection}")
@@ -420,18 +437,9 @@ class GlobalRankingPruning(pl.Callback):
     ) -> Refit | None:
         if not self.search.reconstruct:
             return None
-
-        def batch() -> Any:
-            training = apart_from_fit(trainer.train_dataloader)
-            batches = [
-                pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-                for batch in collect_batches(training, NUM_SAMPLES)
-            ]
-            return first_samples(batches, NUM_SAMPLES)
-
         return Refit(
             [network, *averaged_copies(trainer, network)],
-            batch,
+            partial(training_samples, trainer, pl_module, NUM_SAMPLES),
             self.loss,
             on_first_rank=partial(on_rank_zero, trainer),
             is_first=trainer.is_global_zero,
@@ -465,131 +473,3 @@ class GlobalRankingPruning(pl.Callback):
     def _stop_teaching(self, trainer: pl.Trainer) -> None:
         if self._teacher.stop():
             count_steps_anew(callbacks_of(trainer))
-
-    def _plan(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
-    ) -> Planned:
-        """What rank 0 decides, with the help of the others."""
-
-        def to_device(batch: Any) -> Any:
-            return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
-
-        run = SearchRun(
-            self.search, self.loss, seed=self.seed, to_device=to_device, ranks=Ranks.here()
-        )
-
-        sharing = [
-            entry
-            for entry in callbacks_of(trainer)
-            if isinstance(entry, SharesBudget) and entry.has_splits
-        ]
-
-        def planned() -> tuple[dict[str, Any], float, list[Any]]:
-            with run:
-                decided = self._decided(trainer, network, run, sharing).to_dict()
-            return decided, self._search_flops, [entry.settled for entry in sharing]
-
-        if not trainer.is_global_zero:
-            run.serve(network)
-        found, self._search_flops, settled = on_rank_zero(trainer, planned)
-        for entry, split in zip(sharing, settled, strict=True):
-            entry.settle(split)
-        return Planned.from_dict(found)
-
-    def _decided(
-        self,
-        trainer: pl.Trainer,
-        network: nn.Module,
-        run: SearchRun,
-        sharing: Iterable[SharesBudget],
-    ) -> Planned:
-        assert self._dense_cost is not None
-        dense_cost = self._dense_cost
-        splits: list[dict[str, Any]] = []
-        for entry in sharing:
-            tried, flops = share_out(
-                entry,
-                lambda: self._problem(trainer, network, dense_cost),
-                lambda: run.on_device(self._search_data(trainer)),
-                loss=self.loss,
-                settings=self.search,
-                ranking=self._given_ranking,
-            )
-            splits += tried
-            self._search_flops += flops
-        limiting = [entry for entry in callbacks_of(trainer) if isinstance(entry, LimitsCompute)]
-        spent_before = self._search_flops
-
-        def may_go_on(flops: float) -> bool:
-            self._search_flops = spent_before + flops
-            return all([entry.may_go_on() for entry in limiting])
-
-        planner = Planner(self.schedule, ranking=self._given_ranking, shared=self.shared_search)
-        planned = planner.plan(
-            self._problem(trainer, network, dense_cost),
-            run,
-            data=lambda: self._search_data(trainer),
-            folders=checkpoint_folders(trainer),
-            may_go_on=may_go_on,
-        )
-        self._memory = planner.memory
-        if planner.memory is not None and planner.memory.path is not None:
-            self._memory_name = planner.memory.path.name
-        return replace(planned, splits=splits)
-
-    def _problem(self, trainer: pl.Trainer, network: nn.Module, dense: Cost) -> PruningProblem:
-        return PruningProblem.of(
-            network,
-            self._example,
-            rules=self.channels,
-            limits=self.budget.limits(dense),
-            preview=lambda pruned: self._preview(trainer, pruned),
-            hardware=self.hardware,
-            dense_cost=dense,
-        )
-
-    def _preview(self, trainer: pl.Trainer, pruned: nn.Module) -> nn.Module:
-        """What the Trainer's other compressing callbacks will make of ``pruned``."""
-        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
-        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
-        return reduce(lambda made, other: other.preview(made, self._example), others, pruned)
-
-    def _search_data(self, trainer: pl.Trainer) -> SearchData:
-        """What candidates are judged on, on the CPU."""
-        training: Any = apart_from_fit(trainer.train_dataloader)
-        held_out = self.search_data
-        offered = getattr(getattr(trainer, "datamodule", None), "search_dataloader", None)
-        if held_out is None and offered is not None:
-            held_out = offered()
-        num_calibration, num_search = self.search.calibration_samples, self.search.search_samples
-        if held_out is None:
-            rank_zero_warn(
-                "the ranking is learned on a part of the training data; split off samples that "
-                "are not trained on, by torch.utils.data.random_split, and pass a DataLoader of "
-                "them as search_data, or give the DataModule a search_dataloader()"
-            )
-            held_out = training
-        return SearchData(
-            calibration=collect_batches(training, num_calibration),
-            search=collect_batches(held_out, num_search),
-        )
-
-
-def _distillation(given: Distillation | str | None, *, is_classifier: bool) -> Distillation | None:
-    if isinstance(given, str):
-        if given != "auto":
-            raise ValueError(
-                f"distillation must be a Distillation, 'auto' or None, got {given!r}; "
-                "None switches it off"
-            )
-        return Distillation() if is_classifier else None
-    return given
-
-
-def _require_planned_for(**is_same: Any) -> None:
-    for name, same in is_same.items():
-        if not same:
-            raise ValueError(
-                f"{name} must be those that the checkpoint's pruning steps were planned for, got "
-                "others; resume with the same budget and schedule, or start a new run"
-            )

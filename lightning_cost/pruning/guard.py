@@ -47,6 +47,18 @@ class MetricGuard:
                     "see MetricGuard for what they mean"
                 )
 
+    def require_warmup(self, num_epochs: int) -> None:
+        """Refuse a warm-up of no epochs, which leaves no dense network to compare with.
+
+        Raises:
+            ValueError: If ``num_epochs`` is 0.
+        """
+        if not num_epochs:
+            raise ValueError(
+                "warmup_epochs must be >= 1 where a guard compares with the dense network, got 0; "
+                "train one epoch before the first step, or leave the guard out"
+            )
+
     def read(self, logged: Mapping[str, Any]) -> float:
         """The metric among those that are logged.
 

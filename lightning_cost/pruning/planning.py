@@ -2,16 +2,21 @@
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from lightning_cost.network.participants import LimitsCompute, SharesBudget
+from lightning_cost.network.ranks import OnFirstRank
 from lightning_cost.pruning.batches import SearchData
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.memory import SearchMemory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
+from lightning_cost.pruning.shares import share_out
 from lightning_cost.pruning.steps import step_plans
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.plan import Plan
@@ -54,6 +59,20 @@ class Planned:
             "splits": self.splits,
         }
 
+    def require_made_for(self, *, is_same_budget: bool, num_steps: int) -> None:
+        """Refuse to go on with these plans under another budget or schedule.
+
+        Raises:
+            ValueError: If the limits or the number of steps are others.
+        """
+        is_same = {"limits": is_same_budget, "num_steps": len(self.plans) == num_steps}
+        for name, same in is_same.items():
+            if not same:
+                raise ValueError(
+                    f"{name} must be those that the checkpoint's pruning steps were planned for, "
+                    "got others; resume with the same budget and schedule, or start a new run"
+                )
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Planned":
         """The inverse of :meth:`to_dict`."""
@@ -69,73 +88,124 @@ class Planned:
 
 
 class Planner:
-    """Learns the ranking of a fit on rank 0, and plans the steps along it.
+    """Makes the decision of a fit on rank 0, while the others judge candidates for it.
 
     Args:
         schedule: How far each step goes.
+        run: The search, if there is to be one.
         ranking: One that is given: then nothing is searched.
         shared: Where other runs find what this one judged.
+        callbacks: Of the Trainer; the budget is shared out with those that share it, and the
+            search ends early where one that limits compute says so.
+        spend: Told, again and again, what FLOPs the decision has used so far.
 
     Attributes:
-        memory: What the search of this run alone has judged; ``None`` before it, and where it
-            belongs to others too.
+        memory: What the search of this run alone has judged; ``None`` before it, on the other
+            ranks, and where it belongs to other runs too.
     """
 
     def __init__(
         self,
         schedule: PruningSchedule,
+        run: SearchRun,
         *,
         ranking: GlobalRanking | None = None,
         shared: SharedSearch | None = None,
+        callbacks: Iterable[object] = (),
+        spend: Callable[[float], None],
     ) -> None:
         self._schedule = schedule
+        self._run = run
         self._ranking = ranking
         self._shared = shared
+        given = list(callbacks)
+        self._sharing = [e for e in given if isinstance(e, SharesBudget) and e.has_splits]
+        self._limiting = [e for e in given if isinstance(e, LimitsCompute)]
+        self._spend = spend
+        self._flops = 0.0
         self.memory: SearchMemory | None = None
 
     def plan(
         self,
-        problem: PruningProblem,
-        run: SearchRun,
+        network: nn.Module,
+        make_problem: Callable[[], PruningProblem],
         *,
         data: Callable[[], SearchData],
         folders: Sequence[Path],
-        may_go_on: Callable[[float], bool],
+        on_first_rank: OnFirstRank,
     ) -> Planned:
-        """Decide.
+        """Decide for all ranks, which all call this.
 
         Args:
-            problem: What is pruned, and the limits.
-            run: The search, if there is to be one.
+            network: Dense.
+            make_problem: What is pruned, and the limits, as the callbacks that share the budget
+                are settled at that moment.
             data: What candidates are judged on.
             folders: Where the search may have left what it had judged, and where it will.
-            may_go_on: Told after each few candidates what FLOPs the search has used, and at its
-                end; says whether to judge more.
+            on_first_rank: How ranks agree.
 
         Raises:
             ValueError: If no network along the ranking keeps the limits, see :func:`step_plans`;
                 if the search finds none, see :func:`learn_ranking`.
         """
+
+        def decide() -> tuple[dict[str, Any], float, list[Any]]:
+            with self._run:
+                decided = self._decided(make_problem, data, folders)
+            return decided.to_dict(), self._flops, [entry.settled for entry in self._sharing]
+
+        if not self._run.is_first:
+            self._run.serve(network)
+        found, flops, settled = on_first_rank(decide)
+        self._note(flops)
+        for entry, split in zip(self._sharing, settled, strict=True):
+            entry.settle(split)
+        return Planned.from_dict(found)
+
+    def _decided(
+        self,
+        make_problem: Callable[[], PruningProblem],
+        data: Callable[[], SearchData],
+        folders: Sequence[Path],
+    ) -> Planned:
+        splits: list[dict[str, Any]] = []
+        for entry in self._sharing:
+            tried, flops = share_out(
+                entry,
+                make_problem,
+                lambda: self._run.on_device(data()),
+                loss=self._run.loss,
+                settings=self._run.settings,
+                ranking=self._ranking,
+            )
+            splits += tried
+            self._note(self._flops + flops)
+        problem = make_problem()
         if self._ranking is None:
-            ranking, found = self._learned(problem, run, data(), folders, may_go_on)
+            ranking, found = self._learned(problem, data(), folders)
         else:
             ranking, found = self._ranking, {"search_note": GIVEN}
         return Planned(
             ranking=ranking,
             grouping=problem.grouping,
             plans=tuple(step_plans(problem, ranking, self._schedule)),
+            splits=splits,
             **found,
         )
 
     def _learned(
         self,
         problem: PruningProblem,
-        run: SearchRun,
         data: SearchData,
         folders: Sequence[Path],
-        may_go_on: Callable[[float], bool],
     ) -> tuple[GlobalRanking, dict[str, Any]]:
         """The ranking, and what :class:`Planned` tells of its search."""
+        spent_before = self._flops
+
+        def may_go_on(flops: float) -> bool:
+            self._note(spent_before + flops)
+            return all([entry.may_go_on() for entry in self._limiting])
+
         shared, shared_as = self._shared, None
         if shared is not None:
             # a run that goes on has the same folder, and so its name
@@ -143,7 +213,7 @@ class Planner:
             folders = [Path(shared.folder)]
             if not shared.budget.is_empty:
                 problem = replace(problem, limits=shared.budget.limits(problem.dense_cost))
-        learned, memory = run.learn(
+        learned, memory = self._run.learn(
             problem, data, folders=folders, shared_as=shared_as, may_go_on=may_go_on
         )
         self.memory = memory if shared is None else None
@@ -154,3 +224,7 @@ class Planner:
             note += str(memory.path)
         is_reused = shared is not None and not memory.has_own
         return learned.ranking, {"trials": trials, "search_note": note, "is_reused": is_reused}
+
+    def _note(self, flops: float) -> None:
+        self._flops = flops
+        self._spend(flops)

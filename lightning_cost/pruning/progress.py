@@ -3,17 +3,24 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
 from lightning_cost.pruning.guard import MetricGuard
+from lightning_cost.pruning.planning import Planned
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.structure.plan import Plan
 
 _ALMOST_ONE = 0.999
 
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """What a checkpoint knows of the pruning steps beside their plans.
+    """What a checkpoint knows of the pruning.
 
     Args:
+        dense_cost: Of the network before the first step, once it is known to be prunable.
+        planned: The ranking and the plans of all steps, once they are decided.
+        search_flops: FLOPs that judging candidates, and fitting layers again, has used.
+        search_memory: Name of the file in which the search keeps what it has judged.
         num_steps_done: Steps whose time has come, whether they were made or not.
         place: The plan in force, counted from 1; 0 is the dense network.
         num_epochs_done: Epochs that are over.
@@ -25,6 +32,10 @@ class Progress:
         snapshot_place: The plan in force then.
     """
 
+    dense_cost: Cost | None = None
+    planned: Planned | None = None
+    search_flops: float = 0.0
+    search_memory: str | None = None
     num_steps_done: int = 0
     place: int = 0
     num_epochs_done: int = 0
@@ -34,6 +45,21 @@ class Progress:
     learning_rates: dict[int, Any] = field(default_factory=dict)
     snapshot: dict[str, Any] | None = None
     snapshot_place: int = 0
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; ``None`` for the dense network."""
+        if self.planned is None or not self.place:
+            return None
+        return self.planned.plans[self.place - 1]
+
+    @property
+    def widths(self) -> dict[str, tuple[int, int]]:
+        """Channels of each group (dense, now)."""
+        plan = self.plan
+        if plan is None:
+            return {}
+        return {name: (plan.num_channels[name], width) for name, width in plan.widths.items()}
 
     def phase(self, schedule: PruningSchedule) -> str | None:
         """The schedule's phase; after the last step that will be made it is recovery."""
@@ -69,9 +95,20 @@ class Progress:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it; tensors are not copied."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if self.dense_cost is not None:
+            found["dense_cost"] = cost_to_dict(self.dense_cost)
+        if self.planned is not None:
+            found["planned"] = self.planned.to_dict()
+        return found
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Progress":
         """The inverse of :meth:`to_dict`; further entries are passed over."""
-        return cls(**{entry.name: data[entry.name] for entry in fields(cls)})
+        known = {"search_memory": None, **data}  # older checkpoints have none
+        progress = cls(**{entry.name: known[entry.name] for entry in fields(cls)})
+        if data["dense_cost"] is not None:
+            progress.dense_cost = cost_from_dict(data["dense_cost"])
+        if data["planned"] is not None:
+            progress.planned = Planned.from_dict(data["planned"])
+        return progress

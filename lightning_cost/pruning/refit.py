@@ -1,22 +1,14 @@
 """Layers fitted again after a cut inside a fit: in all copies of the network, on all ranks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from torch import nn
 
+from lightning_cost.network.ranks import OnFirstRank
 from lightning_cost.pruning.batches import BatchLoss
 from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
 from lightning_cost.pruning.structure.surgery import RemoveChannels
-
-_T = TypeVar("_T")
-
-
-class OnFirstRank(Protocol):
-    """How ranks agree: what a function returns, or raises, on rank 0, on all of them."""
-
-    def __call__(self, function: Callable[[], _T], /) -> _T:
-        """Call ``function`` on rank 0; on every rank its result, or its error."""
 
 
 class Refit:

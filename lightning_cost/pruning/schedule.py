@@ -108,6 +108,18 @@ class PruningSchedule:
         share = self.updates_per_step / updates_per_epoch
         return replace(self, epochs_per_step=share, updates_per_step=None)
 
+    def require_within(self, max_epochs: int | None) -> None:
+        """Refuse a fit of fewer epochs than the schedule has; ``None`` and -1 are no limit.
+
+        Raises:
+            ValueError: If there are too few.
+        """
+        if max_epochs is not None and 0 <= max_epochs < self.end_epoch:
+            raise ValueError(
+                f"max_epochs must be >= {self.end_epoch}, where the pruning schedule "
+                f"ends, got {max_epochs}; raise it, or shorten the schedule"
+            )
+
     def steps_due(self, epoch: float) -> int:
         """Steps that have been made once so many epochs are over.
 

@@ -19,7 +19,7 @@ from lightning_cost.network.example import capture_batches, capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.lineage import apply_change, lineage_of
-from lightning_cost.network.participants import StructuralCallback, callbacks_of
+from lightning_cost.network.participants import callbacks_of, structural_others
 from lightning_cost.network.structural import (
     apply_during_fit,
     install_replay,
@@ -173,10 +173,8 @@ class QuantizationAwareTraining(pl.Callback):
         bits = self.bits
         if bits is not None and self._limits is None:
             example = capture_example(trainer, pl_module, self.network)
-            callbacks = callbacks_of(trainer)
-            dense = known_dense(callbacks, bits.resources, self._hardware)
-            rest = [entry for entry in callbacks if entry is not self]
-            is_alone = not any(isinstance(entry, StructuralCallback) for entry in rest)
+            dense = known_dense(callbacks_of(trainer), bits.resources, self._hardware)
+            is_alone = not structural_others(trainer, self)
             self._limits = on_rank_zero(
                 trainer, lambda: bits.find_limits(network, example, dense, is_alone=is_alone)
             )
@@ -263,8 +261,7 @@ class QuantizationAwareTraining(pl.Callback):
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
         if self.start is not None:
             return epoch >= self.start
-        rest = [callback for callback in callbacks_of(trainer) if callback is not self]
-        others = [callback for callback in rest if isinstance(callback, StructuralCallback)]
+        others = structural_others(trainer, self)
         if self.epochs == 0 and not others:
             return epoch == trainer.max_epochs
         return all(callback.is_finished for callback in others)

@@ -1,7 +1,6 @@
 """Where a run cut its network, as plain data for the report."""
 
 from collections.abc import Iterable, Mapping
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.network.batch import first_samples
 from lightning_cost.network.loader import first_epoch_batches
-from lightning_cost.network.participants import StructuralCallback, callbacks_of
+from lightning_cost.network.participants import StructuralCallback, callbacks_of, preview_of
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
@@ -55,7 +54,7 @@ def pruning_record(
         example,
         rules=pruning.channels,
         limits={},
-        preview=lambda cut: reduce(lambda made, entry: entry.preview(made, example), others, cut),
+        preview=preview_of(others, example),
         hardware=pruning.hardware,
         dense_cost=dense_cost,
     )

@@ -1,7 +1,6 @@
 """What the smallest network costs that compression could make of a dense one."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -9,7 +8,7 @@ from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
-from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.network.participants import StructuralCallback, preview_of
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.target.problem import PruningProblem
 from lightning_cost.recipe.callbacks import callbacks_for
@@ -49,7 +48,7 @@ def smallest_cost(
     pruning = [entry for entry in callbacks if isinstance(entry, GlobalRankingPruning)]
     rest = [entry for entry in callbacks if entry not in pruning]
     later = [entry for entry in rest if isinstance(entry, StructuralCallback)]
-    preview = _preview(later, example)
+    preview = preview_of(later, example)
     if not config.compress.prune:
         made = preview(duplicated(network))
         return measure(made, example, hardware=config.hardware, resources=list(known))
@@ -63,14 +62,3 @@ def smallest_cost(
         dense_cost=dense,
     )
     return problem.cost_of(problem.smallest())
-
-
-def _preview(
-    callbacks: Sequence[StructuralCallback], example: Tensor
-) -> Callable[[nn.Module], nn.Module]:
-    """What ``callbacks`` will make of a network."""
-
-    def preview(network: nn.Module) -> nn.Module:
-        return reduce(lambda made, entry: entry.preview(made, example), callbacks, network)
-
-    return preview

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import optuna
-from optuna.samplers import GridSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
@@ -25,16 +24,11 @@ from lightning_cost.sweep.spending import (
     used_by_all,
 )
 from lightning_cost.sweep.strategies import NEEDS_VALUES, neutral_values, sampler_of
+from lightning_cost.sweep.trials import REASON, REPEATS, VERDICT, VIOLATIONS, Trials
 
-VERDICT = "verdict"
-VIOLATIONS = "violations"
-REASON = "reason"
-REPEATS = "repeats"
-"""Of a trial that was asked for again: the number of the one that was trained."""
 STOP_REASON = "stop_reason"
 """Of a study: why the last start of the sweep ended, once it did."""
 _STARTS = "starts"
-_RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 _SUCCESSES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -87,6 +81,9 @@ class StudyLoop:
     _spent: str | None = field(default=None, init=False)
     _stopped: str | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        self._trials = Trials(self.study)
+
     def run(self) -> None:
         """Run trials until there are enough, those of other processes and starts included.
 
@@ -113,7 +110,7 @@ class StudyLoop:
                 with contextlib.suppress(Exception):
                     self._give_back()
                 raise
-        num_run, num_trials = self._num_run(), self.settings.num_trials
+        num_run, num_trials = self._trials.num_run, self.settings.num_trials
         reason = f"{num_trials} trials were run" if num_run >= num_trials else self._end_reason()
         self.study.set_user_attr(STOP_REASON, reason)
         self._require_success()
@@ -131,14 +128,14 @@ class StudyLoop:
         )
 
     def _require_success(self) -> None:
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials.all()
         failed = [trial for trial in trials if trial.state is TrialState.FAIL]
         if len(failed) and not any(trial.state in _SUCCESSES for trial in trials):
             raise ValueError(
                 f"some run must come to an end, got {len(failed)} that failed; the last: "
                 f"{failed[-1].user_attrs.get(REASON)}"
             )
-        if self._spent is not None and not self._num_run():
+        if self._spent is not None and not self._trials.num_run:
             raise ValueError(
                 f"hydra.sweeper.training must have room for one run, got {self._spent}; raise it"
             )
@@ -160,9 +157,9 @@ class StudyLoop:
         jobs: list[Job] = []
         with study_lock(self.sweep_dir):
             self._take_over()
-            num_wanted = self.settings.num_trials - self._num_run()
+            num_wanted = self.settings.num_trials - self._trials.num_run
             limits = self.settings.training.limits()
-            used = used_by_all(self.study.get_trials(deepcopy=False)) if limits else {}
+            used = used_by_all(self._trials.all()) if limits else {}
             self._spent = self._stopped or first_exceeded(limits, used, {})
             while (
                 self._spent is None
@@ -181,24 +178,13 @@ class StudyLoop:
                     if not self._has_room(trial):
                         break
                     jobs.append(Job(number=trial.number, settings=trial.params))
-                elif self.study.get_trials(deepcopy=False)[trial.number].state is TrialState.FAIL:
+                elif self._trials.all()[trial.number].state is TrialState.FAIL:
                     num_wanted -= 1
         return jobs
 
-    def _num_run(self) -> int:
-        """Trials that were trained, or are."""
-        return sum(
-            trial.state in _RUN_STATES and not {VIOLATIONS, REPEATS} & trial.user_attrs.keys()
-            for trial in self.study.get_trials(deepcopy=False)
-        )
-
-    def _finished(self) -> list[FrozenTrial]:
-        complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return [trial for trial in complete if not trial.user_attrs.get(VIOLATIONS)]
-
     def _ask(self) -> Trial | None:
         """The next trial, one that is queued first; ``None`` when the space has no more."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials.all()
         is_queued = any(trial.state is TrialState.WAITING for trial in trials)
         if not is_queued and len({_point(trial) for trial in trials}) == self.space.size:
             return None
@@ -210,25 +196,16 @@ class StudyLoop:
 
     def _is_known(self, trial: Trial) -> bool:
         """Tell a trial what came of the same settings, where they were trained already."""
-        known = next(
-            (
-                other
-                for other in self.study.get_trials(deepcopy=False)
-                if other.state in (TrialState.COMPLETE, TrialState.PRUNED)
-                and not {VIOLATIONS, REPEATS} & other.user_attrs.keys()
-                and other.params == trial.params
-            ),
-            None,
-        )
+        known = self._trials.like(trial)
         if known is None:
             return False
         trial.set_user_attr(REPEATS, known.number)
-        self._constrain(trial.number, known.constraints)
+        self._trials.constrain(trial.number, known.constraints)
         for step, value in known.intermediate_values.items():
             trial.report(value, step)
         # of one that was pruned, the last value that was reported stands in for its values
         values = known.values if known.state is TrialState.COMPLETE else None
-        self._tell(trial.number, known.state, values=values)
+        self._trials.tell(trial.number, known.state, values=values)
         return True
 
     def _is_feasible(self, trial: Trial) -> bool:
@@ -238,7 +215,8 @@ class StudyLoop:
             is_asked = verdict.is_feasible and self.expect is not None
             expected = self.expect(trial.params) if is_asked and self.expect else None
         except Exception as error:  # a configuration that is refused is a trial that failed
-            self._tell(trial.number, TrialState.FAIL, reason=f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            self._trials.tell(trial.number, TrialState.FAIL, reason=reason)
             return False
         known = {"predicted": dict(verdict.predicted), "limits": dict(verdict.limits)}
         trial.set_user_attr(VERDICT, known)
@@ -246,16 +224,17 @@ class StudyLoop:
             if expected is not None:
                 trial.set_user_attr(EXPECTED, expected.to_dict())
             return True
-        self._constrain(trial.number, verdict.constraints)
+        self._trials.constrain(trial.number, verdict.constraints)
         trial.set_user_attr(VIOLATIONS, verdict.violations)
-        is_valued = self.settings.sampler in NEEDS_VALUES
-        neutral = neutral_values(self._finished(), len(self.settings.found)) if is_valued else None
+        neutral = None
+        if self.settings.sampler in NEEDS_VALUES:
+            neutral = neutral_values(self._trials.finished(), len(self.settings.found))
         state = TrialState.PRUNED if neutral is None else TrialState.COMPLETE
-        self._tell(trial.number, state, values=neutral)
+        self._trials.tell(trial.number, state, values=neutral)
         if self._nearest is None or verdict.excess < self._nearest[1].excess:
             self._nearest = trial.params, verdict
         self._num_idle += 1
-        if self._num_idle >= self.settings.max_infeasible and not self._num_run():
+        if self._num_idle >= self.settings.max_infeasible and not self._trials.num_run:
             settings, nearest = self._nearest
             raise ValueError(
                 f"the space must hold configurations within the budget, got {self._num_idle} in "
@@ -268,37 +247,37 @@ class StudyLoop:
         """Whether the sweep's budget has room for a trial; it waits for more where it has none."""
         limits = self.settings.training.limits()
         if limits:
-            trials = self.study.get_trials(deepcopy=False)
+            trials = self._trials.all()
             self._spent = first_without_room(limits, trials, trial.number)
             if self._spent is not None:
-                self._queue(trials[trial.number])
+                self._trials.queue(trials[trial.number])
         return self._spent is None
 
     def _end(self, number: int, error: BaseException | None) -> None:
         """Tell what became of a trial that was launched."""
-        trial = self._trial(number)
+        trial = self._trials.all()[number]
         told = trial.user_attrs.get(OUTCOME)
         if told is None:
             reason = "its job ended without a word" if error is None else repr(error)
-            self._tell(number, TrialState.FAIL, reason=reason)
+            self._trials.tell(number, TrialState.FAIL, reason=reason)
             return
         outcome = Outcome.from_dict(told)
         predicted = Verdict(**trial.user_attrs.get(VERDICT, {})).constraints
         is_finite = all(map(math.isfinite, outcome.values))
         if outcome.state == "finished" and is_finite:
-            self._constrain(number, predicted | dict(outcome.constraints))
-            self._tell(number, TrialState.COMPLETE, values=list(outcome.values))
+            self._trials.constrain(number, predicted | dict(outcome.constraints))
+            self._trials.tell(number, TrialState.COMPLETE, values=list(outcome.values))
         elif outcome.state == "stopped":
             self._stopped = outcome.reason
-            self._queue(trial)
+            self._trials.queue(trial)
         elif outcome.state == "pruned" and trial.intermediate_values:
-            self._tell(number, TrialState.PRUNED, reason=outcome.reason)
+            self._trials.tell(number, TrialState.PRUNED, reason=outcome.reason)
         else:
-            self._tell(number, TrialState.FAIL, reason=outcome.reason)
+            self._trials.tell(number, TrialState.FAIL, reason=outcome.reason)
 
     def _take_over(self) -> None:
         """Queue the trials of processes that are no more; those that finished are told."""
-        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        for trial in self._trials.all(TrialState.RUNNING):
             if self._ownership.is_alive(trial.user_attrs.get(OWNER)):
                 continue
             if is_held(job_lock(self.sweep_dir, trial.number)):
@@ -307,7 +286,7 @@ class StudyLoop:
 
     def _give_back(self) -> None:
         """Queue what was interrupted here, and tell what was not."""
-        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        for trial in self._trials.all(TrialState.RUNNING):
             if trial.user_attrs.get(OWNER) == self._ownership.token:
                 self._close(trial)
 
@@ -316,40 +295,7 @@ class StudyLoop:
         if OUTCOME in trial.user_attrs:
             self._end(trial.number, None)
         else:
-            self._queue(trial)
-
-    def _queue(self, trial: FrozenTrial) -> None:
-        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
-    def _tell(
-        self,
-        number: int,
-        state: TrialState,
-        *,
-        values: list[float] | None = None,
-        reason: str | None = None,
-    ) -> None:
-        if reason is not None:
-            self._live(self._trial(number)).set_user_attr(REASON, reason)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Optuna calls experimental
-            # a grid that is done wants to stop an optimisation that this is not
-            is_grid = isinstance(self.study.sampler, GridSampler)
-            with contextlib.suppress(RuntimeError) if is_grid else contextlib.nullcontext():
-                self.study.tell(number, values, state)
-
-    def _constrain(self, number: int, constraints: Mapping[str, float]) -> None:
-        """Tell constraints, but for those that a start that was killed told already."""
-        trial = self._trial(number)
-        for name, excess in constraints.items():
-            if f"constraints:{name}" not in trial.system_attrs:
-                self._live(trial).set_constraint(name, excess)
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[number]
-
-    def _live(self, trial: FrozenTrial) -> Trial:
-        return Trial(self.study, trial._trial_id)
+            self._trials.queue(trial)
 
 
 def _point(trial: FrozenTrial) -> frozenset[tuple[str, str]]:

@@ -12,13 +12,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cost.report.study.record import Importance, State, Study, TrialRecord
-from lightning_cost.sweep.loop import REASON, REPEATS, STOP_REASON, VERDICT, VIOLATIONS
+from lightning_cost.sweep.loop import STOP_REASON
 from lightning_cost.sweep.objectives import Direction
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
 from lightning_cost.sweep.spending import used_by_all
 from lightning_cost.sweep.storage import SIGNATURE
+from lightning_cost.sweep.trials import REASON, REPEATS, VERDICT, VIOLATIONS
 
 MIN_TRIALS = 10
 """Finished trials without which the importance of a parameter is left open."""

@@ -4,7 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from lightning_cost.hardware.catalogue import conf_dir, described, known_hardware, read_description
-from lightning_cost.hardware.device import _FIGURES, Hardware
+from lightning_cost.hardware.description import FIGURES
+from lightning_cost.hardware.device import Hardware
 
 
 @pytest.mark.parametrize("name", known_hardware())
@@ -41,7 +42,7 @@ def test_there_are_described_devices_of_every_kind():
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_every_figure_says_where_it_comes_from(name):
     hardware = Hardware.load(name)
-    given = {figure for figure in _FIGURES if getattr(hardware, figure) is not None}
+    given = {figure for figure in FIGURES if getattr(hardware, figure) is not None}
     assert set(hardware.provenance) == given
     # nothing of the catalogue was measured by us
     assert "measured" not in hardware.provenance.values()

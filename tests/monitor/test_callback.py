@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import CSVLogger
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
-from lightning_cost.monitor import callback
+from lightning_cost.monitor import progress_bar
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.participants import callbacks_of
@@ -183,7 +183,7 @@ def test_between_measurements_a_step_costs_microseconds(tmp_path):
 
 
 def test_a_long_epoch_is_not_slowed_down_by_what_the_bar_shows(tmp_path, monkeypatch):
-    monkeypatch.setattr(callback, "NUM_BATCHES_SHOWN", 1)
+    monkeypatch.setattr(progress_bar, "NUM_BATCHES_SHOWN", 1)
     seen = {}
 
     class Watching(Callback):

@@ -62,6 +62,14 @@ def test_a_row_takes_the_same_place_in_a_checkpoint_after_any_number_of_epochs()
     assert [row["cost"] for row in other.history[::10]] == [*map(cost_to_dict, [*costs, cost(4)])]
 
 
+def test_metrics_that_a_trainer_has_forgotten_are_those_of_the_row_before():
+    tracker = CostTracker()
+    for epoch, metrics in enumerate([{"a": 1.0, "b": 2.0}, {"b": 3.0}, {"c": 4.0}]):
+        tracker.add_row(epoch=epoch, step=1, seconds=1.0, phase=None, metrics=metrics)
+    assert tracker.history[-1]["metrics"] == {"a": 1.0, "b": 3.0, "c": 4.0}
+    assert tracker.history[0]["metrics"] == {"a": 1.0, "b": 2.0}
+
+
 def test_a_repeated_epoch_replaces_its_row():
     tracker = CostTracker()
     for step in (1, 2):

@@ -12,6 +12,7 @@ from lightning_cost.network.distillation import (
     Distillation,
     Teaching,
     can_be_taught,
+    chosen_distillation,
     distillation_loss,
     frozen,
 )
@@ -40,6 +41,16 @@ def test_the_loss_is_the_divergence_of_softened_probabilities(shape, class_dim):
 def test_numbers_out_of_range(given, message):
     with pytest.raises(ValueError, match=message):
         Distillation(**given)
+
+
+def test_auto_is_for_classifiers_and_all_else_is_taken_as_it_is():
+    assert chosen_distillation("auto", is_classifier=True) == Distillation()
+    assert chosen_distillation("auto", is_classifier=False) is None
+    own = Distillation(weight=0.9)
+    for given in (own, None):
+        assert chosen_distillation(given, is_classifier=True) is given
+    with pytest.raises(ValueError, match="distillation must be a Distillation, 'auto' or None"):
+        chosen_distillation("car", is_classifier=True)
 
 
 class Plain(Classifier):

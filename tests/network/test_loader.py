@@ -1,10 +1,16 @@
 """What another one reads of the training data, the fit still gets."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_cost.network.loader import apart_from_fit, first_epoch_batches
+from lightning_cost.network.loader import (
+    apart_from_fit,
+    first_epoch_batches,
+    held_out_data,
+    training_samples,
+)
 from lightning_cost.zoo.batches import EpochShuffle
 
 DATA = TensorDataset(torch.arange(12))
@@ -56,3 +62,32 @@ def test_the_first_epoch_is_the_same_whatever_was_read_before(how):
         assert torch.equal(torch.get_rng_state(), before)
     assert len(found[0]) == 8
     assert all(torch.equal(each, found[0]) for each in found)
+
+
+class Doubling(pl.LightningModule):
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return [2 * entry for entry in batch]
+
+
+class Fit:
+    """What is read of a Trainer."""
+
+    def __init__(self, loader=None, datamodule=None):
+        self.train_dataloader, self.datamodule = loader, datamodule
+
+
+def test_training_samples_are_where_the_module_is():
+    (found,) = training_samples(Fit(DataLoader(DATA, batch_size=5)), Doubling(), 7)
+    assert torch.equal(found, 2 * torch.arange(7))
+    (few,) = training_samples(Fit(DataLoader(DATA, batch_size=5)), Doubling(), 99)
+    assert torch.equal(few, 2 * torch.arange(12))
+
+
+def test_held_out_data_is_what_the_data_module_offers():
+    class Offering(pl.LightningDataModule):
+        def search_dataloader(self):
+            return DATA
+
+    assert held_out_data(Fit(datamodule=Offering())) is DATA
+    for none in (Fit(), Fit(datamodule=pl.LightningDataModule())):
+        assert held_out_data(none) is None

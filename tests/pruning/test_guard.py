@@ -32,3 +32,10 @@ def test_a_drop_is_in_the_metrics_own_unit(mode, now, is_broken):
 def test_what_cannot_be(given, message):
     with pytest.raises(ValueError, match=message):
         MetricGuard(**({"metric": "m", "max_drop": 0.1} | given))
+
+
+def test_there_must_be_something_to_compare_with():
+    guard = MetricGuard(metric="m", max_drop=0.1)
+    guard.require_warmup(1)
+    with pytest.raises(ValueError, match="warmup_epochs must be >= 1 where a guard compares"):
+        guard.require_warmup(0)

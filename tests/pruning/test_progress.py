@@ -1,10 +1,19 @@
-"""When the network is judged, over whole schedules."""
+"""When the network is judged, over whole schedules, and what a checkpoint knows."""
+
+import json
 
 import pytest
+import torch
+from torch import nn
 
+from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.guard import MetricGuard
+from lightning_cost.pruning.planning import Planned
 from lightning_cost.pruning.progress import Progress
+from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan
 
 
 def judged_epochs(schedule, *, is_halted=False):
@@ -58,3 +67,29 @@ def test_plain_data():
     progress = Progress(num_steps_done=2, place=1, remarks=["one"], learning_rates={3: {"a": 1}})
     again = Progress.from_dict(progress.to_dict() | {"plans": []})
     assert again == progress
+    without = {name: value for name, value in progress.to_dict().items() if name != "search_memory"}
+    assert Progress.from_dict(without) == progress, "older checkpoints have none"
+
+
+def test_the_plan_in_force_follows_the_steps():
+    network = nn.Sequential(nn.Linear(2, 6), nn.Linear(6, 2))
+    grouping = channel_groups(network, torch.zeros(1, 2))
+    plans = [
+        Plan(kept={"0": tuple(range(kept))}, num_channels=grouping.num_channels) for kept in (4, 2)
+    ]
+    planned = Planned(
+        ranking=GlobalRanking(scores={"0": tuple(map(float, range(6)))}),
+        grouping=grouping,
+        plans=tuple(plans),
+    )
+    progress = Progress(
+        planned=planned, dense_cost=measure(network, torch.zeros(1, 2)), search_flops=3.0
+    )
+    found = []
+    for place in range(3):
+        progress.place = place
+        again = Progress.from_dict(progress.to_dict())
+        assert again == progress
+        json.dumps(progress.to_dict())
+        found.append((again.plan, again.widths))
+    assert found == [(None, {}), (plans[0], {"0": (6, 4)}), (plans[1], {"0": (6, 2)})]

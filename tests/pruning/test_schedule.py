@@ -106,3 +106,10 @@ def test_a_step_takes_time():
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be >= {value + 1}, got {value}"):
         PruningSchedule(**{name: value})
+
+
+def test_a_fit_that_ends_before_the_schedule_is_refused():
+    for enough in (None, -1, SCHEDULE.end_epoch, SCHEDULE.end_epoch + 1):
+        SCHEDULE.require_within(enough)
+    with pytest.raises(ValueError, match=r"max_epochs must be >= 10, where .* ends, got 9; raise"):
+        SCHEDULE.require_within(9)

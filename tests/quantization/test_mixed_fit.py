@@ -128,7 +128,7 @@ def test_one_scheme_leaves_nothing_to_share(monkeypatch, tmp_path):
     def fail(*_, **__):
         raise AssertionError("shared out")
 
-    monkeypatch.setattr("lightning_cost.pruning.callback.share_out", fail)
+    monkeypatch.setattr("lightning_cost.pruning.planning.share_out", fail)
     given = setting.callbacks()
     setting.trainer(tmp_path, given).fit(setting.module(), datamodule=setting.data())
     assert given[1].planned.splits == []

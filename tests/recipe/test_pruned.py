@@ -107,7 +107,7 @@ def test_frontier_passes_through_the_network_of_the_fit(fitted, record):
 def test_a_given_ranking_was_not_searched(fitted, monkeypatch):
     trainer, _, dense = fitted
     pruning = entry_of(trainer, GlobalRankingPruning)
-    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, trials=[]))
+    monkeypatch.setattr(pruning._progress, "planned", replace(pruning.planned, trials=[]))
     assert search_of(pruning) is None
     assert cuts_of(pruning, dense.network)["groups"]
 
@@ -115,7 +115,7 @@ def test_a_given_ranking_was_not_searched(fitted, monkeypatch):
 def test_a_search_that_another_run_had_made(fitted, monkeypatch):
     pruning = entry_of(fitted[0], GlobalRankingPruning)
     assert not search_of(pruning)["is_reused"]
-    monkeypatch.setattr(pruning, "_planned", replace(pruning.planned, is_reused=True))
+    monkeypatch.setattr(pruning._progress, "planned", replace(pruning.planned, is_reused=True))
     assert search_of(pruning)["is_reused"]
 
 

@@ -11,10 +11,11 @@ import pytest
 from optuna.trial import Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
-from lightning_cost.sweep.loop import REASON, REPEATS, VIOLATIONS, StudyLoop
+from lightning_cost.sweep.loop import StudyLoop
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_study, url_of
+from lightning_cost.sweep.trials import REASON, REPEATS, VIOLATIONS
 from tests.sweep.spaces import space_of
 
 SPACE = space_of("width=range(1,21)", "rate=interval(0,1)")

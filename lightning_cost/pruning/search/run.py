@@ -50,6 +50,10 @@ class SearchRun:
         seed: Of the candidates.
         to_device: Brings a batch to where the network of this rank is.
         ranks: Who takes part.
+
+    Attributes:
+        settings: As given.
+        loss: As given.
     """
 
     def __init__(
@@ -61,8 +65,8 @@ class SearchRun:
         to_device: Callable[[Any], Any],
         ranks: Ranks | None = None,
     ) -> None:
-        self._settings = settings
-        self._loss = loss
+        self.settings = settings
+        self.loss = loss
         self._seed = seed
         self._to_device = to_device
         self._ranks = ranks or Ranks()
@@ -74,6 +78,11 @@ class SearchRun:
 
     def __exit__(self, *error: Any) -> None:
         self._judges.__exit__(*error)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which decides."""
+        return self._ranks.is_first
 
     def serve(self, network: nn.Module) -> None:
         """Judge for rank 0 until it needs no more; on the other ranks.
@@ -90,9 +99,7 @@ class SearchRun:
             copied = duplicated(network)
             copied.load_state_dict(state)
             data = data.to(self._to_device)
-            return usual_judge(
-                copied, Grouping.from_dict(grouping), data, self._loss, self._settings
-            )
+            return usual_judge(copied, Grouping.from_dict(grouping), data, self.loss, self.settings)
 
         self._judges.serve(make_judge)
 
@@ -125,7 +132,7 @@ class SearchRun:
         """
         network = problem.network
         own_data = self.on_device(data)
-        own = usual_judge(network, problem.grouping, own_data, self._loss, self._settings)
+        own = usual_judge(network, problem.grouping, own_data, self.loss, self.settings)
         given = None
         if self._ranks.num_ranks > 1:
             state = {name: value.cpu() for name, value in network.state_dict().items()}
@@ -134,9 +141,9 @@ class SearchRun:
         generator = torch.Generator().manual_seed(self._seed)
         name = search_fingerprint(
             problem,
-            self._settings,
+            self.settings,
             data=data,
-            loss=self._loss,
+            loss=self.loss,
             generator=generator,
         )
         opened = (
@@ -147,9 +154,9 @@ class SearchRun:
         with opened as memory:
             learned = learn_ranking(
                 problem,
-                self._settings,
+                self.settings,
                 data=own_data,
-                loss=self._loss,
+                loss=self.loss,
                 generator=generator,
                 may_go_on=may_go_on,
                 judges=self._judges,
