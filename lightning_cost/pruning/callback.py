@@ -15,6 +15,7 @@ from typing_extensions import override
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, amount, read_as_written, text
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.lookup import count_steps_anew, known_dense
@@ -27,6 +28,7 @@ from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
+from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.loader import apart_from_fit, collect_batches
 from lightning_cost.network.optimizer import require_cuttable
 from lightning_cost.network.participants import (
@@ -39,6 +41,7 @@ from lightning_cost.network.ranks import Ranks
 from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import (
     apply_during_fit,
+    goes_on,
     install_replay,
     on_rank_zero,
     require_changeable,
@@ -59,7 +62,7 @@ from lightning_cost.pruning.search.memory import SearchMemory, remove_memory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
 from lightning_cost.pruning.shares import share_out
 from lightning_cost.pruning.structure.plan import Plan
-from lightning_cost.pruning.structure.surgery import removal
+from lightning_cost.pruning.structure.surgery import RemoveChannels, removal, require_at
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.problem import PruningProblem
 
@@ -217,6 +220,8 @@ class GlobalRankingPruning(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
+        if goes_on(pl_module):
+            self._require_resumed(trainer, network)
         self._example = capture_example(trainer, pl_module, self.network)
         num_updates = trainer.num_training_batches / trainer.accumulate_grad_batches
         self.schedule = self.schedule.in_epochs(num_updates)
@@ -326,17 +331,25 @@ class GlobalRankingPruning(pl.Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        dense_cost = state_dict["dense_cost"]
-        self._dense_cost = None if dense_cost is None else cost_from_dict(dense_cost)
-        self._progress = Progress.from_dict(state_dict)
-        self._teacher.load_state_dict(state_dict["teacher"])
-        self._search_flops = state_dict["search_flops"]
-        self._memory_name = state_dict.get("search_memory")
-        is_same = self._dense_cost and state_dict["limits"] == self._limits(self._dense_cost)
-        if state_dict["planned"] is not None:
-            self._planned = Planned.from_dict(state_dict["planned"])
-            num_steps = len(self._planned.plans)
-            _require_planned_for(limits=is_same, num_steps=num_steps == self.schedule.num_steps)
+        with read_as_written("the checkpoint's state of GlobalRankingPruning", ANOTHER_CHECKPOINT):
+            dense_cost, planned = state_dict["dense_cost"], state_dict["planned"]
+            self._dense_cost = None if dense_cost is None else cost_from_dict(dense_cost)
+            self._progress = Progress.from_dict(state_dict)
+            self._planned = None if planned is None else Planned.from_dict(planned)
+            self._teacher.load_state_dict(state_dict["teacher"])
+            self._search_flops = amount(state_dict["search_flops"], "search_flops")
+            memory_name = state_dict.get("search_memory")
+            self._memory_name = None if memory_name is None else text(memory_name, "search_memory")
+            known = self._limits(self._dense_cost) if self._dense_cost else None
+            plans = () if self._planned is None else self._planned.plans
+            if self._progress.num_steps_done > len(plans):
+                raise ValueError(
+                    f"num_steps_done must be <= {len(plans)}, which are planned, got "
+                    f"{self._progress.num_steps_done}"
+                )
+        is_same = known is not None and state_dict["limits"] == known
+        if self._planned is not None:
+            _require_planned_for(limits=is_same, num_steps=len(plans) == self.schedule.num_steps)
         elif not is_same:
             self._dense_cost = None  # whether the other budget can be kept is found out anew
 
@@ -353,6 +366,18 @@ class GlobalRankingPruning(pl.Callback):
     def _limits(self, dense_cost: Cost) -> dict[str, float]:
         limits = self.budget.limits(dense_cost)
         return {resource.value: limit for resource, limit in limits.items()}
+
+    def _require_resumed(self, trainer: pl.Trainer, network: nn.Module) -> None:
+        """Refuse a checkpoint whose network is not the one that this callback's state is of."""
+        num_done, epoch = self._progress.num_epochs_done, trainer.current_epoch
+        is_pruned = any(isinstance(change, RemoveChannels) for change in lineage_of(network))
+        if (is_pruned or num_done) and num_done not in (epoch, epoch + 1):
+            raise ValueError(
+                "the checkpoint's state of GlobalRankingPruning must be of the epoch that the fit "
+                f"goes on with, {epoch}, but {num_done} were done; {ANOTHER_CHECKPOINT}"
+            )
+        if self._planned is not None:
+            require_at(network, self._planned.grouping, self._plan_in_force)
 
     def _require_epochs(self, trainer: pl.Trainer) -> None:
         limit = trainer.max_epochs
@@ -376,8 +401,8 @@ class GlobalRankingPruning(pl.Callback):
             self._teacher.learn(network)
             if self._teacher.start(trainer, network):
                 count_steps_anew(callbacks_of(trainer))
-        for number in steps:
-            self._make_step(trainer, pl_module, network, number)
+        for step in steps:
+            self._make_step(trainer, pl_module, network, step)
         plan = self._plan_in_force
         pl_module.log("pruning/keep_ratio", 1.0 if plan is None else plan.keep_ratio)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lightning_cost.cost.plain_data import count, entries, flag, items, texts
+from lightning_cost.network.lineage import lineage_from_list
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
 
@@ -73,5 +75,28 @@ class Progress:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Progress":
-        """The inverse of :meth:`to_dict`; further entries are passed over."""
-        return cls(**{entry.name: data[entry.name] for entry in fields(cls)})
+        """The inverse of :meth:`to_dict`; further entries are passed over.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+        """
+        progress = cls(**{entry.name: data[entry.name] for entry in fields(cls)})
+        for name in ("num_steps_done", "place", "num_epochs_done", "snapshot_place"):
+            count(data[name], name)
+        if progress.place > progress.num_steps_done:
+            raise ValueError(
+                f"place must be <= num_steps_done, {progress.num_steps_done}, got {progress.place}"
+            )
+        flag(progress.is_halted, "is_halted")
+        texts(progress.remarks, "remarks")
+        if not isinstance(progress.dense_metric, float | None):  # a metric may be any number
+            raise ValueError(f"dense_metric must be a number, got {progress.dense_metric!r:.60}")
+        for epoch in dict(progress.learning_rates):
+            count(epoch, "epochs of learning_rates")
+        if progress.snapshot is not None:
+            snapshot = entries(progress.snapshot, "snapshot")
+            lineage_from_list(snapshot["changes"])
+            entries(snapshot["weights"], "weights of the snapshot")
+            for name in ("averaged", "optimizers"):
+                items(snapshot[name], f"{name} of the snapshot")
+        return progress
