@@ -13,7 +13,7 @@ def test_nobody_writes_to_it(tmp_path, capsys):
     def look():
         folder = read_only(tmp_path)
         found.append(os.access(folder, os.W_OK))
-        with pytest.raises(OSError, match="denied|[Nn]ot a directory|[Rr]ead-only"):
+        with pytest.raises(OSError, match=r"denied|[Nn]ot a directory|[Rr]ead-only"):
             (folder / "file").write_text("x")
         found.append(folder)
 
