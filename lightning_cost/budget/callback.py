@@ -16,6 +16,7 @@ from lightning_cost.budget.forecast import Forecast
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
 from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, read_as_written, text
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.spend import Spend
@@ -185,9 +186,11 @@ class BudgetStopping(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._stop_reason = state_dict["stop_reason"]
-        if "forecast" in state_dict:
-            self._forecast.load_state_dict(state_dict["forecast"])
+        with read_as_written("the checkpoint's state of BudgetStopping", ANOTHER_CHECKPOINT):
+            reason = state_dict["stop_reason"]
+            self._stop_reason = None if reason is None else text(reason, "stop_reason")
+            if "forecast" in state_dict:
+                self._forecast.load_state_dict(state_dict["forecast"])
 
     def _join_monitor(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str

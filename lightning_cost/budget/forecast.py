@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from lightning_cost.cost.plain_data import LARGEST, amounts, items
+
 Used: TypeAlias = Mapping[str, float]
 """What a run has used, by the names of a training budget."""
 
@@ -77,20 +79,24 @@ class Forecast:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self._steps.extend(state["steps"])
-        self._epoch_ends.extend(state["epoch_ends"])
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+        """
+        for name, held in (("steps", self._steps), ("epoch_ends", self._epoch_ends)):
+            # what all ranks did together is corrected now and then, also downwards
+            held.extend(amounts(each, name, least=-LARGEST) for each in items(state[name], name))
 
 
-def with_margin(amounts: Used) -> Used:
-    """``amounts``, more of what is not the same every time."""
-    return {name: value * (1.0 if name == "flops" else MARGIN) for name, value in amounts.items()}
+def with_margin(used: Used) -> Used:
+    """``used``, more of what is not the same every time."""
+    return {name: value * (1.0 if name == "flops" else MARGIN) for name, value in used.items()}
 
 
 def _difference(now: Used, before: Used) -> Used:
     return {name: value - before[name] for name, value in now.items() if name in before}
 
 
-def _largest(amounts: deque[Used]) -> Used:
-    names = amounts[-1]
-    return {name: max(amount.get(name, 0.0) for amount in amounts) for name in names}
+def _largest(used: deque[Used]) -> Used:
+    return {name: max(each.get(name, 0.0) for each in used) for name in used[-1]}

@@ -1,6 +1,6 @@
 """What the deployed network may cost."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -102,17 +102,22 @@ class ModelBudget:
             if reason is not None:
                 raise ValueError(reason)
 
-    def limits(self, dense: Cost) -> dict[Resource, float]:
+    def limits(
+        self, dense: Cost, *, only: Collection[Resource] | None = None
+    ) -> dict[Resource, float]:
         """Each limit in the unit of its resource.
 
         Args:
             dense: Cost of the network before compression, which percentages are of.
+            only: The resources whose limits are wanted; ``None``: all.
 
         Raises:
             ValueError: If a percentage is of a cost that ``dense`` does not have.
         """
         limits = {}
         for resource, quantity in self._quantities().items():
+            if only is not None and resource not in only:
+                continue
             if quantity.is_ratio and resource not in dense:
                 raise ValueError(
                     f"{resource} must be an absolute limit where the dense network's {resource} "

@@ -1,10 +1,11 @@
 """One number with its provenance, and the cost of a network: one such number per resource."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any, TypeAlias
 
+from lightning_cost.cost.plain_data import count, entries, items, number, text, texts
 from lightning_cost.cost.resource import Resource
 
 
@@ -79,14 +80,23 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Measurement":
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+        """
         known = {field.name for field in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
+        values = {key: value for key, value in entries(data, "cost").items() if key in known}
+        for names, check in _CHECKS:
+            for name in names:
+                if values.get(name) is not None:
+                    check(values[name], name)
+        values["value"] = number(data["value"], "value")
         values["method"] = Method(values["method"])
-        values["unsupported"] = tuple(values.get("unsupported", ()))
+        values["unsupported"] = tuple(texts(values.get("unsupported", ()), "unsupported"))
         if values.get("interval") is not None:
-            low, high = values["interval"]
-            values["interval"] = (low, high)
+            low, high = items(values["interval"], "interval")
+            values["interval"] = (number(low, "interval"), number(high, "interval"))
         return cls(**values)
 
     def ratio_to(self, other: "Measurement", *, across: Collection[str] = ()) -> float:
@@ -143,6 +153,11 @@ class Measurement:
             )
 
 
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Any, str], Any]], ...] = (
+    (("spread", "p95"), number),
+    (("num_samples", "num_threads", "batch_size"), count),
+    (("unit", "stopped_by", "device", "runtime", "dtype", "model"), text),
+)
 CONDITIONS = ("method", "model", "device", "runtime", "num_threads", "batch_size", "dtype")
 """What must be the same for two measurements to be compared."""
 
@@ -161,5 +176,16 @@ def cost_to_dict(cost: Cost) -> dict[str, dict[str, Any]]:
 
 
 def cost_from_dict(data: Mapping[str, Mapping[str, Any]]) -> Cost:
-    """The inverse of :func:`cost_to_dict`."""
-    return {Resource(name): Measurement.from_dict(value) for name, value in data.items()}
+    """The inverse of :func:`cost_to_dict`.
+
+    Raises:
+        ValueError: If an entry is of another type than was written.
+    """
+    cost = {
+        Resource(name): Measurement.from_dict(value)
+        for name, value in entries(data, "cost").items()
+    }
+    for resource, measurement in cost.items():
+        if measurement.unit != resource.unit:
+            raise ValueError(f"{resource} must be in {resource.unit}, got {measurement.unit!r:.60}")
+    return cost

@@ -12,6 +12,7 @@ from torch import nn
 from typing_extensions import override
 
 from lightning_cost.cost.measurement import Cost
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, entries, read_as_written
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.training_flops import count_training_flops
 from lightning_cost.hardware.device import Hardware
@@ -275,11 +276,12 @@ class CostMonitor(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._loaded = state_dict["meter"]
-        run_id = str(self._loaded.get("run_id") or "")
-        self._run_id = run_id if run_id.isalnum() else None  # it becomes part of a file's name
-        self.meter.load_state_dict(self._loaded)
-        self.tracker.load_state_dict(state_dict["tracker"])
+        with read_as_written("the checkpoint's state of CostMonitor", ANOTHER_CHECKPOINT):
+            self._loaded = dict(entries(state_dict["meter"], "meter"))
+            run_id = str(self._loaded.get("run_id") or "")
+            self._run_id = run_id if run_id.isalnum() else None  # it becomes part of a file's name
+            self.meter.load_state_dict(self._loaded)
+            self.tracker.load_state_dict(state_dict["tracker"])
 
     def _spent(self) -> dict[str, Any]:
         """What the run has used, for checkpoints and for the journal beside them."""

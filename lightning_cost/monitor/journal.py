@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_cost.cost.documents import read_json
+from lightning_cost.cost.plain_data import amount
 
 INTERVAL_S = 5.0
 _OTHERS = ("run_id", "journal", "training", "evaluation")
@@ -104,4 +105,8 @@ def _is_possible(name: str, value: object) -> bool:
     """Whether a meter's state may hold it: all amounts are numbers that are not negative."""
     if value is None or name in _OTHERS:
         return True
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    try:
+        amount(value, name)
+    except ValueError:
+        return False
+    return True

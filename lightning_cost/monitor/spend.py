@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lightning_cost.cost.plain_data import amount
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.joules import EnergyCounters, NoCounters
 from lightning_cost.hardware.prices import Prices
@@ -13,6 +14,7 @@ from lightning_cost.monitor.rank_sum import RankSum
 from lightning_cost.monitor.step_flops import StepFlops
 
 JOULES_PER_KWH = 3.6e6
+_ROUNDING = 1e-9
 _AMOUNTS = ("train_flops", "eval_flops", "search_flops", "seconds", "joules", "measured_s")
 
 
@@ -253,14 +255,19 @@ class SpendMeter:
         """Go on from what an earlier part of the run had used.
 
         The time since :meth:`start` counts on top: setting up again is a part of the run.
+
+        Raises:
+            ValueError: If an amount is none.
         """
-        self._train_flops.go_on_from(state["train_flops"])
-        self._eval_flops.go_on_from(state.get("eval_flops", 0))
-        self._joules.go_on_from(state.get("joules", 0.0))
-        self._lost_search_flops = state.get("lost_search_flops", 0)
-        self.searched_flops = state["search_flops"] - self._lost_search_flops
-        self._seconds = state["seconds"]
-        self._measured_s = state.get("measured_s")
+        measured_s, lost = state.get("measured_s"), state.get("lost_search_flops", 0)
+        self._train_flops.go_on_from(amount(state["train_flops"], "train_flops"))
+        self._eval_flops.go_on_from(amount(state.get("eval_flops", 0), "eval_flops"))
+        self._joules.go_on_from(amount(state.get("joules", 0.0), "joules"))
+        self._lost_search_flops = amount(lost, "lost_search_flops")
+        searched = amount(state["search_flops"], "search_flops", least=(1 - _ROUNDING) * lost)
+        self.searched_flops = searched - self._lost_search_flops
+        self._seconds = amount(state["seconds"], "seconds")
+        self._measured_s = None if measured_s is None else amount(measured_s, "measured_s")
         nothing = StepFlops().state_dict()
         self.training.load_state_dict(state.get("training", nothing))
         self.evaluation.load_state_dict(state.get("evaluation", nothing))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from lightning_cost.cost.flop_counter import FlopCounter
+from lightning_cost.cost.plain_data import entries, texts
 from lightning_cost.network.batch import first_tensor
 
 LARGEST_NUM_SHAPES = 32
@@ -127,8 +128,9 @@ class StepFlops:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`; the total begins at zero."""
-        self._notes |= dict.fromkeys(state["notes"])
-        self._unsupported |= set(state["unsupported"])
+        known = entries(state, "steps")
+        self._notes |= dict.fromkeys(texts(known["notes"], "notes"))
+        self._unsupported |= set(texts(known["unsupported"], "unsupported"))
 
     def _knows(self, shape: torch.Size) -> bool:
         """Whether a step on ``shape`` need not be counted."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.cost.plain_data import amount, count, entries, items, text, texts
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.runtime.standalone import cpu_name
@@ -96,14 +97,38 @@ class CostTracker:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written, or epochs are not in order.
+        """
         self.dense = None if state["dense"] is None else cost_from_dict(state["dense"])
         self.cost = cost_from_dict(state["cost"])
-        self._costs = [dict(cost) for cost in state["costs"]]
-        rows = [json.loads(row) for row in state["rows"]]
-        self._rows = {row["epoch"]: text for row, text in zip(rows, state["rows"], strict=True)}
+        costs = [cost_from_dict(cost) for cost in items(state["costs"], "costs")]
+        self._costs = [cost_to_dict(cost) for cost in costs]
+        written = texts(state["rows"], "rows")
+        rows = [_row_of(line) for line in written]
+        epochs = [row["epoch"] for row in rows]
+        if epochs != sorted(set(epochs)):
+            raise ValueError(f"epochs must be in order, each once, got {epochs!r:.60}")
+        self._rows = dict(zip(epochs, written, strict=True))
         self.history = [{**row, "cost": self._costs[row["cost"]]} for row in rows]
-        self._structure = state["structure"]
+        self._structure = (
+            None if state["structure"] is None else text(state["structure"], "structure")
+        )
+
+
+def _row_of(line: str) -> dict[str, Any]:
+    row = dict(entries(json.loads(line), "a row"))
+    for name in ("epoch", "step", "cost"):
+        count(row[name], name)
+    amount(row["seconds"], "seconds")
+    if row["phase"] is not None:
+        text(row["phase"], "phase")
+    for name, value in entries(row["metrics"], "metrics").items():
+        if not isinstance(value, float):  # which may be any, as a loss may
+            raise ValueError(f"{name} must be a number, got {value!r:.60}")
+    return row
 
 
 def structure_of(network: nn.Module, setting: str = "") -> str:

@@ -1,5 +1,6 @@
 """Loading a compressed network without a Trainer."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
+from lightning_cost.network.checkpoint_file import damage_of
 from lightning_cost.network.lineage import CHECKPOINT_KEY, lineage_from_list, replay
 from lightning_cost.network.original import original_of, require_workable
 from lightning_cost.network.participants import callbacks_of
@@ -32,7 +34,7 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
         ValueError: If the file is damaged, holds code, carries no lineage or belongs to another
             architecture, or if ``network`` has lazy layers that were never run.
     """
-    saved = _read(Path(checkpoint))
+    saved = read_tensors(Path(checkpoint), "checkpoint")
     record = saved.get(CHECKPOINT_KEY)
     if record is None:
         raise ValueError(
@@ -55,29 +57,44 @@ def load_compressed(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     return network.eval()
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """The content of a checkpoint, in which no code is run."""
+def read_tensors(path: Path, name: str) -> Mapping[str, Any]:
+    """The content of a file of PyTorch's, in which no code is run.
+
+    Args:
+        path: Of the file.
+        name: What it is, for errors.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or holds something else than names, tensors and plain data.
+    """
     if not path.is_file():
         raise FileNotFoundError(
-            f"checkpoint must be a file, got {str(path)!r}, which is none; give the path that the "
-            "Trainer saved to"
+            f"{name} must be a file, got {str(path)!r}, which is none; give the path that it was "
+            "saved to"
+        )
+    # PyTorch reads changed bytes without a word
+    damage = damage_of(path) if zipfile.is_zipfile(path) else None
+    if damage is not None:
+        raise ValueError(
+            f"{name} must be a whole file, got {str(path)!r}, which is {damage}; copy it again"
         )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
-            f"checkpoint must hold tensors and plain data alone, got {str(path)!r} with something "
+            f"{name} must hold tensors and plain data alone, got {str(path)!r} with something "
             "else, or damaged; copy it again, and take none from whom you would not take a program"
         ) from error
     except Exception as error:  # any: a damaged archive may raise whatever comes to it
         raise ValueError(
-            f"checkpoint must be a whole file, got {str(path)!r}, which cannot be read "
+            f"{name} must be a whole file, got {str(path)!r}, which cannot be read "
             f"({type(error).__name__}); copy it again"
         ) from error
     if not isinstance(saved, Mapping):
         raise ValueError(
-            f"checkpoint must be as a Trainer saved it, got {str(path)!r} with "
-            f"{type(saved).__name__}; give the checkpoint of a fit"
+            f"{name} must be as a Trainer saved it, got {str(path)!r} with "
+            f"{type(saved).__name__}; give the file of a fit"
         )
     return saved
 

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, entries, read_as_written
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.find import is_compiled
 from lightning_cost.network.lineage import (
@@ -99,6 +100,7 @@ def install_replay(pl_module: pl.LightningModule, path: str) -> None:
     ``load_state_dict`` only afterwards; that is why the hook sits on the module. Call it from
     ``Callback.setup``; further calls for the same module do nothing.
     """
+    pl_module._lightning_cost_went_on = False  # type: ignore[assignment]
     if getattr(pl_module, "_lightning_cost_replays", False):
         return
     network = pl_module.get_submodule(path)
@@ -109,6 +111,11 @@ def install_replay(pl_module: pl.LightningModule, path: str) -> None:
     pl_module.on_load_checkpoint = partial(  # type: ignore[method-assign]
         _load, pl_module, path, pl_module.on_load_checkpoint
     )
+
+
+def goes_on(pl_module: pl.LightningModule) -> bool:
+    """Whether the fit whose callbacks were set up last goes on from a checkpoint."""
+    return bool(getattr(pl_module, "_lightning_cost_went_on", False))
 
 
 def check_shapes(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
@@ -155,11 +162,13 @@ def _save(network: nn.Module, path: str, then: Any, checkpoint: dict[str, Any]) 
 
 def _load(pl_module: pl.LightningModule, path: str, then: Any, checkpoint: dict[str, Any]) -> None:
     network = pl_module.get_submodule(path)
-    record = checkpoint.get(CHECKPOINT_KEY, {"changes": []})
+    with read_as_written("the checkpoint's lineage", ANOTHER_CHECKPOINT):
+        changes = entries(checkpoint.get(CHECKPOINT_KEY, {"changes": []}), "lineage")["changes"]
     copies = averaged_copies(pl_module.trainer, network) if has_trainer(pl_module) else []
     for each in (network, *copies):
-        replay(each, lineage_from_list(record["changes"]))
+        replay(each, lineage_from_list(changes))
     check_shapes(network, network_state(checkpoint["state_dict"], path))
+    pl_module._lightning_cost_went_on = True  # type: ignore[assignment]
     then(checkpoint)
 
 

@@ -7,7 +7,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
 from lightning_cost.cost.duplicate import duplicated
+from lightning_cost.cost.plain_data import entries
 from lightning_cost.network.distillation import Distillation, Teaching, frozen
+from lightning_cost.network.structural import check_shapes
 
 
 class DenseTeacher:
@@ -75,7 +77,12 @@ class DenseTeacher:
         return self._network.state_dict()
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """The inverse of :meth:`state_dict`, after :meth:`setup`."""
+        """The inverse of :meth:`state_dict`, after :meth:`setup`.
+
+        Raises:
+            ValueError: If it is no ``state_dict`` of the network.
+        """
         if state is not None and self._network is not None:
+            check_shapes(self._network, entries(state, "teacher"))
             self._network.load_state_dict(state)
             self._is_ready = True

@@ -14,6 +14,7 @@ from typing_extensions import override
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.measurement import cost_from_dict, cost_to_dict
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, read_as_written
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.lookup import count_steps_anew
 from lightning_cost.network.averaging import averaged_copies
@@ -23,6 +24,7 @@ from lightning_cost.network.example import capture_example
 from lightning_cost.network.find import find_network
 from lightning_cost.network.finite import require_finite_loss
 from lightning_cost.network.learning_rate import learning_rate_state, restore_learning_rate
+from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.loader import (
     apart_from_fit,
     collect_batches,
@@ -35,6 +37,7 @@ from lightning_cost.network.ranks import Ranks
 from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import (
     apply_during_fit,
+    goes_on,
     install_replay,
     on_rank_zero,
     require_changeable,
@@ -53,7 +56,7 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
 from lightning_cost.pruning.search.memory import SearchMemory, remove_memory
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
-from lightning_cost.pruning.structure.surgery import removal
+from lightning_cost.pruning.structure.surgery import RemoveChannels, removal, require_at
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.demand import Demand
 
@@ -202,6 +205,8 @@ class GlobalRankingPruning(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
+        if goes_on(pl_module):
+            self._require_resumed(trainer, network)
         self._example = capture_example(trainer, pl_module, self.network)
         num_updates = trainer.num_training_batches / trainer.accumulate_grad_batches
         self.schedule = self.schedule.in_epochs(num_updates)
@@ -289,9 +294,11 @@ class GlobalRankingPruning(pl.Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._progress = progress = Progress.from_dict(state_dict)
-        self._teacher.load_state_dict(state_dict["teacher"])
-        is_same = state_dict["limits"] == self._limits
+        with read_as_written("the checkpoint's state of GlobalRankingPruning", ANOTHER_CHECKPOINT):
+            self._progress = progress = Progress.from_dict(state_dict)
+            self._teacher.load_state_dict(state_dict["teacher"])
+            limits = state_dict["limits"]
+        is_same = limits == self._limits
         if progress.planned is not None:
             progress.planned.require_made_for(
                 is_same_budget=is_same, num_steps=self.schedule.num_steps
@@ -310,6 +317,18 @@ class GlobalRankingPruning(pl.Callback):
             return None
         limits = self.budget.limits(self._progress.dense_cost)
         return {resource.value: limit for resource, limit in limits.items()}
+
+    def _require_resumed(self, trainer: pl.Trainer, network: nn.Module) -> None:
+        """Refuse a checkpoint whose network is not the one that this callback's state is of."""
+        num_done, epoch = self._progress.num_epochs_done, trainer.current_epoch
+        is_pruned = any(isinstance(change, RemoveChannels) for change in lineage_of(network))
+        if (is_pruned or num_done) and num_done not in (epoch, epoch + 1):
+            raise ValueError(
+                "the checkpoint's state of GlobalRankingPruning must be of the epoch that the fit "
+                f"goes on with, {epoch}, but {num_done} were done; {ANOTHER_CHECKPOINT}"
+            )
+        if self._progress.planned is not None:
+            require_at(network, self._progress.planned.grouping, self._progress.plan)
 
     def _demand(self, trainer: pl.Trainer) -> Demand:
         return Demand(

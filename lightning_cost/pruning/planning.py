@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from lightning_cost.cost.plain_data import entries, flag, items, text
 from lightning_cost.network.participants import LimitsCompute, SharesBudget
 from lightning_cost.network.ranks import OnFirstRank
 from lightning_cost.pruning.batches import SearchData
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.memory import SearchMemory
+from lightning_cost.pruning.search.panel import Trial
 from lightning_cost.pruning.search.run import SearchRun, SharedSearch
 from lightning_cost.pruning.shares import share_out
 from lightning_cost.pruning.steps import step_plans
@@ -75,16 +77,29 @@ class Planned:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Planned":
-        """The inverse of :meth:`to_dict`."""
-        return cls(
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written, or the parts are not of
+                one network.
+        """
+        planned = cls(
             ranking=GlobalRanking.from_dict(data["ranking"]),
             grouping=Grouping.from_dict(data["grouping"]),
-            plans=tuple(Plan.from_dict(plan) for plan in data["plans"]),
-            trials=data["trials"],
-            search_note=data["search_note"],
-            is_reused=data["is_reused"],
-            splits=data["splits"],
+            plans=tuple(Plan.from_dict(plan) for plan in items(data["plans"], "plans")),
+            trials=[asdict(Trial(**each)) for each in items(data["trials"], "trials")],
+            search_note=text(data["search_note"], "search_note"),
+            is_reused=flag(data["is_reused"], "is_reused"),
+            splits=[dict(entries(each, "a split")) for each in items(data["splits"], "splits")],
         )
+        num_channels = planned.grouping.num_channels
+        for name, others in (
+            ("ranking", [planned.ranking.num_channels]),
+            ("plans", [plan.num_channels for plan in planned.plans]),
+        ):
+            if any(other != num_channels for other in others):
+                raise ValueError(f"{name} must be of the groups of the network, got others")
+        return planned
 
 
 class Planner:

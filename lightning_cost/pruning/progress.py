@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lightning_cost.cost.measurement import Cost, cost_from_dict, cost_to_dict
+from lightning_cost.cost.plain_data import amount, count, entries, flag, items, text, texts
+from lightning_cost.network.lineage import lineage_from_list
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.planning import Planned
 from lightning_cost.pruning.schedule import PruningSchedule
@@ -104,11 +106,50 @@ class Progress:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Progress":
-        """The inverse of :meth:`to_dict`; further entries are passed over."""
+        """The inverse of :meth:`to_dict`; further entries are passed over.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+        """
         known = {"search_memory": None, **data}  # older checkpoints have none
         progress = cls(**{entry.name: known[entry.name] for entry in fields(cls)})
         if data["dense_cost"] is not None:
             progress.dense_cost = cost_from_dict(data["dense_cost"])
         if data["planned"] is not None:
             progress.planned = Planned.from_dict(data["planned"])
+        amount(progress.search_flops, "search_flops")
+        if progress.search_memory is not None:
+            text(progress.search_memory, "search_memory")
+        progress.require_consistent()
         return progress
+
+    def require_consistent(self) -> None:
+        """Refuse entries of another type than was written, and such as contradict one another.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        num_plans = 0 if self.planned is None else len(self.planned.plans)
+        for name in ("num_steps_done", "place", "num_epochs_done", "snapshot_place"):
+            count(getattr(self, name), name)
+        if self.num_steps_done > num_plans:
+            raise ValueError(
+                f"num_steps_done must be <= {num_plans}, which are planned, got "
+                f"{self.num_steps_done}"
+            )
+        if self.place > self.num_steps_done:
+            raise ValueError(
+                f"place must be <= num_steps_done, {self.num_steps_done}, got {self.place}"
+            )
+        flag(self.is_halted, "is_halted")
+        texts(self.remarks, "remarks")
+        if not isinstance(self.dense_metric, float | None):  # a metric may be any number
+            raise ValueError(f"dense_metric must be a number, got {self.dense_metric!r:.60}")
+        for epoch in dict(self.learning_rates):
+            count(epoch, "epochs of learning_rates")
+        if self.snapshot is not None:
+            snapshot = entries(self.snapshot, "snapshot")
+            lineage_from_list(snapshot["changes"])
+            entries(snapshot["weights"], "weights of the snapshot")
+            for name in ("averaged", "optimizers"):
+                items(snapshot[name], f"{name} of the snapshot")

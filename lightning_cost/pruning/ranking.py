@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_cost.cost.documents import UnreadableError, read_json
+from lightning_cost.cost.plain_data import entries, items, number
 from lightning_cost.network.whole_file import whole_file
 from lightning_cost.pruning.target.path import RemovalPath
 
@@ -104,8 +105,17 @@ class GlobalRanking:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "GlobalRanking":
-        """The inverse of :meth:`to_dict`."""
-        return cls(scores={name: tuple(scores) for name, scores in data["scores"].items()})
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If a score is no finite number.
+        """
+        return cls(
+            scores={
+                name: tuple(float(number(score, "a score")) for score in items(scores, name))
+                for name, scores in entries(data["scores"], "scores").items()
+            }
+        )
 
     @property
     def num_channels(self) -> dict[str, int]:
@@ -178,23 +188,13 @@ class GlobalRanking:
                 "read it with the version of lightning-cost that wrote it, or learn it anew"
             )
         try:
-            scores = {
-                name: tuple(_number(score) for score in group)
-                for name, group in document["scores"].items()
-            }
-            ranking = cls(scores=scores)
+            ranking = cls.from_dict(document)
             is_whole = document["groups"] == _groups_fingerprint(ranking.num_channels)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(_not_a_ranking(path, f"a damaged one ({error})")) from error
         if not is_whole:
             raise ValueError(_not_a_ranking(path, "one whose groups were changed"))
         return ranking
-
-
-def _number(score: Any) -> float:
-    if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise TypeError(f"a score of {score!r}")
-    return float(score)
 
 
 def _groups_fingerprint(num_channels: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from torch import nn
 from typing_extensions import override
 
 from lightning_cost.budget.model import ModelBudget
+from lightning_cost.cost.plain_data import ANOTHER_CHECKPOINT, amounts, entries, read_as_written
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.lookup import count_steps_anew, known_dense
@@ -22,6 +23,7 @@ from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.network.participants import callbacks_of, structural_others
 from lightning_cost.network.structural import (
     apply_during_fit,
+    goes_on,
     install_replay,
     on_rank_zero,
     require_changeable,
@@ -169,6 +171,8 @@ class QuantizationAwareTraining(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
+        if goes_on(pl_module):
+            self._require_resumed(network)
         self._learn_if_dense(network)
         bits = self.bits
         if bits is not None and self._limits is None:
@@ -251,12 +255,18 @@ class QuantizationAwareTraining(pl.Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.calibrated = state_dict["calibrated"]
-        self._teacher.load_state_dict(state_dict["teacher"])
-        self._progress.load_state_dict(state_dict)
-        self.settle(state_dict["bits"])
-        limits = state_dict["limits"]
-        self._limits = limits and {Resource(name): limit for name, limit in limits.items()}
+        what = "the checkpoint's state of QuantizationAwareTraining"
+        with read_as_written(what, ANOTHER_CHECKPOINT):
+            calibrated, limits = state_dict["calibrated"], state_dict["limits"]
+            self.calibrated = (
+                None if calibrated is None else dict(entries(calibrated, "calibrated"))
+            )
+            self._teacher.load_state_dict(state_dict["teacher"])
+            self._progress.load_state_dict(state_dict)
+            self.settle(state_dict["bits"])
+            self._limits = limits and {
+                Resource(name): limit for name, limit in amounts(limits, "limits").items()
+            }
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
         if self.start is not None:
@@ -320,6 +330,18 @@ class QuantizationAwareTraining(pl.Callback):
             self._progress.is_begun = True
         for note in notes_on(change, path, saturating):
             rank_zero_info(note)
+
+    def _require_resumed(self, network: nn.Module) -> None:
+        """Refuse a checkpoint whose network is not the one that this callback's state is of."""
+        changes = lineage_of(network)
+        is_prepared = any(isinstance(change, PrepareQuantization) for change in changes)
+        if is_prepared != self._progress.is_begun:
+            words = {True: "quantised", False: "not quantised"}
+            raise ValueError(
+                "the checkpoint's state of QuantizationAwareTraining must be of its network, which "
+                f"is {words[is_prepared]}, but it is of one that is {words[not is_prepared]}; "
+                f"{ANOTHER_CHECKPOINT}"
+            )
 
     def _learn_if_dense(self, network: nn.Module) -> None:
         if not lineage_of(network):

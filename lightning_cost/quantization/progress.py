@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from lightning_cost.cost.plain_data import amount, count, flag
 from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.gradual import round_largest
 from lightning_cost.quantization.norms import freeze_norms
@@ -78,9 +79,13 @@ class Progress:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave; other entries are left to others."""
-        self.is_begun = state_dict["is_begun"]
-        self._is_frozen = state_dict["is_frozen"]
-        self._are_norms_frozen = state_dict["are_norms_frozen"]
-        self._share_rounded = state_dict["share_rounded"]
-        self.num_epochs_done = state_dict["num_epochs_done"]
+        """Go on from what :meth:`state_dict` gave; other entries are left to others.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+        """
+        self.is_begun = flag(state_dict["is_begun"], "is_begun")
+        self._is_frozen = flag(state_dict["is_frozen"], "is_frozen")
+        self._are_norms_frozen = flag(state_dict["are_norms_frozen"], "are_norms_frozen")
+        self._share_rounded = amount(state_dict["share_rounded"], "share_rounded")
+        self.num_epochs_done = count(state_dict["num_epochs_done"], "num_epochs_done")

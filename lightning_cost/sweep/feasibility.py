@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from lightning_cost.cost.plain_data import amount, amounts, entries
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.shape_only import ShapeOnly
 from lightning_cost.monitor.measure import measure, measure_structure
@@ -43,6 +45,26 @@ class Verdict:
 
     predicted: Mapping[str, float] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Verdict":
+        """From plain data.
+
+        Raises:
+            ValueError: If an entry is of another type than was written.
+
+        >>> Verdict.from_dict({"predicted": {"macs": 5.0}, "limits": {"macs": 4.0}}).excess
+        0.25
+        """
+        known = entries(data, "verdict")
+        limits = amounts(known["limits"], "limits")
+        predicted = {
+            name: cost if cost == math.inf else amount(cost, name)
+            for name, cost in entries(known["predicted"], "predicted").items()
+        }
+        if not predicted.keys() >= limits.keys() or not all(limits.values()):
+            raise ValueError(f"limits must be > 0 and of what is predicted, got {limits!r:.60}")
+        return cls(predicted=predicted, limits=limits)
 
     @property
     def constraints(self) -> dict[str, float]:

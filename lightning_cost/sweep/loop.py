@@ -28,7 +28,8 @@ from lightning_cost.sweep.trials import REASON, REPEATS, VERDICT, VIOLATIONS, Tr
 
 STOP_REASON = "stop_reason"
 """Of a study: why the last start of the sweep ended, once it did."""
-_STARTS = "starts"
+STARTS = "starts"
+"""Of a study: how often its sweep was started."""
 _SUCCESSES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -142,8 +143,8 @@ class StudyLoop:
 
     def _seed(self) -> None:
         """A sampler that draws anew in each process and at each start."""
-        starts = self.study.user_attrs.get(_STARTS, 0)
-        self.study.set_user_attr(_STARTS, starts + 1)
+        starts = self.study.user_attrs.get(STARTS, 0)
+        self.study.set_user_attr(STARTS, starts + 1)
         distributions = self.space.distributions
         # a grid's order is to be the same for all, so that they go through it together
         seed = self.settings.seed + (0 if self.settings.sampler == "grid" else 10_007 * starts)
@@ -262,7 +263,8 @@ class StudyLoop:
             self._trials.tell(number, TrialState.FAIL, reason=reason)
             return
         outcome = Outcome.from_dict(told)
-        predicted = Verdict(**trial.user_attrs.get(VERDICT, {})).constraints
+        verdict = trial.user_attrs.get(VERDICT)
+        predicted = {} if verdict is None else Verdict.from_dict(verdict).constraints
         is_finite = all(map(math.isfinite, outcome.values))
         if outcome.state == "finished" and is_finite:
             self._trials.constrain(number, predicted | dict(outcome.constraints))

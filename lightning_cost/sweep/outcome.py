@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
+
+from lightning_cost.cost.plain_data import entries, items, number, text
 
 OUTCOME = "outcome"
+End: TypeAlias = Literal["finished", "pruned", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +21,7 @@ class Outcome:
         reason: Why it did not finish.
     """
 
-    state: Literal["finished", "pruned", "failed", "stopped"]
+    state: End
     values: tuple[float, ...] = ()
     constraints: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
@@ -31,7 +34,22 @@ class Outcome:
     def from_dict(cls, data: Mapping[str, Any]) -> "Outcome":
         """From plain data.
 
+        Raises:
+            ValueError: If an entry is of another type than was written.
+
         >>> Outcome.from_dict(Outcome(state="finished", values=(0.5,)).to_dict()).values
         (0.5,)
         """
-        return cls(**{**data, "values": tuple(data["values"])})
+        if data["state"] not in get_args(End):
+            known = ", ".join(get_args(End))
+            raise ValueError(f"state must be one of {known}, got {data['state']!r:.60}")
+        values = items(data["values"], "values")
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ValueError(f"values must be numbers, got {values!r:.60}")
+        constraints = entries(data["constraints"], "constraints")
+        return cls(
+            state=data["state"],
+            values=tuple(values),
+            constraints={name: number(excess, name) for name, excess in constraints.items()},
+            reason=None if data["reason"] is None else text(data["reason"], "reason"),
+        )

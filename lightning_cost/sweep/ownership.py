@@ -14,7 +14,8 @@ OWNER = "owner"
 _FOLDER = ".locks"
 _PULSE_S = 30.0
 _SILENCE_S = 180.0
-_ALIVE = "alive:"
+ALIVE = "alive:"
+"""Of a study, with the name of a process: when it was last heard of."""
 
 
 class Ownership:
@@ -52,7 +53,7 @@ class Ownership:
                 self._ended.set()
                 pulse.join()
                 with contextlib.suppress(Exception):  # of a storage that ended the sweep itself
-                    self._study.set_user_attr(_ALIVE + self.token, 0.0)
+                    self._study.set_user_attr(ALIVE + self.token, 0.0)
         self._path(self.token).unlink(missing_ok=True)
 
     def is_alive(self, owner: str | None) -> bool:
@@ -63,14 +64,14 @@ class Ownership:
             return True
         if self._path(owner).exists():
             return is_held(self._path(owner))
-        pulse: float = self._study.user_attrs.get(_ALIVE + owner, 0.0)
+        pulse: float = self._study.user_attrs.get(ALIVE + owner, 0.0)
         return self._clock() - pulse < _SILENCE_S
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}.lock"
 
     def _pulse(self) -> None:
-        self._study.set_user_attr(_ALIVE + self.token, self._clock())
+        self._study.set_user_attr(ALIVE + self.token, self._clock())
 
     def _beat(self) -> None:
         while not self._ended.wait(_PULSE_S):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightning_cost.cost.plain_data import read_as_written
 from lightning_cost.report.study.record import Study
 from lightning_cost.report.sweep.document import SWEEP_NAME, read_sweep
 from lightning_cost.sweep.link import LINK_NAME, StudyLink
@@ -44,4 +45,5 @@ def _last_reported(sweep_dir: Path, why: str) -> Study:
             f"the study of a sweep must be in its storage or in {SWEEP_NAME}, but {why}, and "
             f"{sweep_dir / SWEEP_NAME} holds none; bring the storage back"
         )
-    return Study.from_dict(study)
+    with read_as_written(f"the study in {sweep_dir / SWEEP_NAME}", "bring its storage back"):
+        return Study.from_dict(study)

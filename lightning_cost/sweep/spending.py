@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_cost.budget.training import TrainingBudget
+from lightning_cost.cost.plain_data import amounts
 from lightning_cost.monitor.spend import Spend
 from lightning_cost.report.quantities import SPEND_UNITS, quantity
 
@@ -41,16 +41,16 @@ def amounts_of(spend: Spend) -> dict[str, float]:
     >>> amounts_of(Spend(train_flops=2, search_flops=1, wall_clock_s=5))
     {'wall_clock_s': 5, 'flops': 3}
     """
-    amounts = {name: getattr(spend, name) for name in NAMES}
-    return {name: amount for name, amount in amounts.items() if amount is not None}
+    every = {name: getattr(spend, name) for name in NAMES}
+    return {name: amount for name, amount in every.items() if amount is not None}
 
 
 def used_by(trial: FrozenTrial) -> dict[str, float]:
     """What the runs of one trial used, those that were begun anew included."""
     used: Counter[str] = Counter()
-    for name, amounts in trial.user_attrs.items():
+    for name, told in trial.user_attrs.items():
         if name.startswith(SPENT):
-            used.update(amounts)
+            used.update(amounts(told, name))
     return dict(used)
 
 
@@ -122,7 +122,7 @@ def _rates(trials: Iterable[FrozenTrial]) -> dict[str, float]:
     """The most that a finished run used of each amount, for each FLOP that was expected of it."""
     rates: dict[str, float] = {}
     for trial in trials:
-        expected = _expected(trial)
+        expected = expected_of(trial)
         if trial.state is not TrialState.COMPLETE or expected is None:
             continue
         for name, amount in used_by(trial).items():
@@ -132,7 +132,7 @@ def _rates(trials: Iterable[FrozenTrial]) -> dict[str, float]:
 
 def _rest(trial: FrozenTrial, rates: Mapping[str, float]) -> dict[str, float]:
     """What a trial is expected to use from now on."""
-    expected = _expected(trial)
+    expected = expected_of(trial)
     if expected is None:
         return {}
     whole = {name: rate * expected.most for name, rate in rates.items()}
@@ -141,6 +141,16 @@ def _rest(trial: FrozenTrial, rates: Mapping[str, float]) -> dict[str, float]:
     return {name: max(0.0, amount - used.get(name, 0.0)) for name, amount in whole.items()}
 
 
-def _expected(trial: FrozenTrial) -> ExpectedFlops | None:
-    told: Mapping[str, Any] | None = trial.user_attrs.get(EXPECTED)
-    return None if told is None else ExpectedFlops(**told)
+def expected_of(trial: FrozenTrial) -> ExpectedFlops | None:
+    """What a trial's run was expected to compute; ``None`` where that was not written down.
+
+    Raises:
+        ValueError: If what was written is no such thing.
+    """
+    told = trial.user_attrs.get(EXPECTED)
+    if told is None:
+        return None
+    expected = ExpectedFlops(**amounts(told, EXPECTED))
+    if not expected.most > 0:
+        raise ValueError(f"{EXPECTED} must be > 0, got {expected.most}")
+    return expected

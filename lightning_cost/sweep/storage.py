@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
+from lightning_cost.cost.plain_data import read_as_written
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
 
@@ -24,6 +25,7 @@ JOURNAL = "journal:"
 _SQLITE = "sqlite:///"
 SIGNATURE = "signature"
 _TIMEOUT_S = 60
+_REMEDY = "bring back a copy of its storage, or begin anew in another hydra.sweep.dir"
 # what may change from one start of a sweep to the next
 _FREE = ("hydra", "trainer.progress_bar", "trainer.num_threads", "+hydra", "++hydra")
 
@@ -127,6 +129,15 @@ def storage_errors(url: str) -> Iterator[None]:
         ) from error
 
 
+def study_errors(url: str, name: str) -> contextlib.AbstractContextManager[None]:
+    """Say of an error while a study's records are read which study it is, and what helps.
+
+    Raises:
+        ValueError: In place of an error by records of another form.
+    """
+    return read_as_written(f"the study {name!r} in {url!r}", _REMEDY)
+
+
 def signature_of(space: Space, settings: SweepSettings) -> dict[str, dict[str, str]]:
     """What all starts of a sweep must have in common."""
     return {
@@ -167,24 +178,27 @@ def open_study(url: str, space: Space, settings: SweepSettings) -> optuna.Study:
     asked = signature_of(space, settings)
     directions = [each.direction for each in settings.found]
     with storage_errors(url):
-        names = optuna.get_all_study_names(storage)
+        names = _names_in(storage, url)
         if settings.study not in names:
             study = optuna.create_study(
                 storage=storage, study_name=settings.study, directions=directions
             )
             study.set_user_attr(SIGNATURE, asked)
             return study
-        study = optuna.load_study(study_name=settings.study, storage=storage)
-        known = study.user_attrs.get(SIGNATURE)
-        if known is None and not study.get_trials(deepcopy=False):
+        with study_errors(url, settings.study):
+            study = optuna.load_study(study_name=settings.study, storage=storage)
+            known = study.user_attrs.get(SIGNATURE)
+            is_empty = not study.get_trials(deepcopy=False)
+        if known is None and is_empty:
             # another start was killed between making the study and signing it
             study.set_user_attr(SIGNATURE, asked)
             known = asked
-    found = (
-        ["it was not written by a sweep"]
-        if known is None
-        else [*differences(known, asked), *_directions(study, directions)]
-    )
+        with study_errors(url, settings.study):
+            found = (
+                ["it was not written by a sweep"]
+                if known is None
+                else [*differences(known, asked), *_directions(study, directions)]
+            )
     if found:
         raise ValueError(
             f"study must be of this sweep, got {settings.study!r} in {url!r}: "
@@ -201,13 +215,19 @@ def load_study(url: str, name: str, read: Callable[[optuna.Study], Found]) -> Fo
     """
     storage = open_storage(url)
     with storage_errors(url):
-        names = optuna.get_all_study_names(storage)
+        names = _names_in(storage, url)
         if name not in names:
             raise ValueError(
                 f"storage must hold the study {name!r}, got {url!r} with "
                 f"{', '.join(map(repr, names)) or 'none'}; bring its file back"
             )
-        return read(optuna.load_study(study_name=name, storage=storage))
+        with study_errors(url, name):
+            return read(optuna.load_study(study_name=name, storage=storage))
+
+
+def _names_in(storage: BaseStorage, url: str) -> list[str]:
+    with read_as_written(f"the list of studies in {url!r}", _REMEDY):
+        return optuna.get_all_study_names(storage)
 
 
 def _directions(study: optuna.Study, directions: list[Any]) -> list[str]:

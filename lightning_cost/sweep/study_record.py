@@ -11,14 +11,17 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from lightning_cost.cost.plain_data import amount, count, number, text
 from lightning_cost.report.study.record import Importance, State, Study, TrialRecord
-from lightning_cost.sweep.loop import STOP_REASON
+from lightning_cost.sweep.feasibility import Verdict
+from lightning_cost.sweep.loop import STARTS, STOP_REASON
 from lightning_cost.sweep.objectives import Direction
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.ownership import ALIVE, OWNER
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
-from lightning_cost.sweep.spending import used_by_all
-from lightning_cost.sweep.storage import SIGNATURE
+from lightning_cost.sweep.spending import expected_of, used_by_all
+from lightning_cost.sweep.storage import SIGNATURE, study_errors
 from lightning_cost.sweep.trials import REASON, REPEATS, VERDICT, VIOLATIONS
 
 MIN_TRIALS = 10
@@ -46,6 +49,25 @@ def describe(study: optuna.Study, space: Space, settings: SweepSettings) -> None
     study.set_user_attr(_DESCRIPTION, description)
 
 
+def require_sound(study: optuna.Study, url: str, sweep_dir: Path) -> None:
+    """Refuse a study that a sweep cannot go on with.
+
+    Raises:
+        ValueError: If a record of it is missing or of another form than was written.
+    """
+    with study_errors(url, study.study_name):
+        study_record(study, sweep_dir)
+        for name, told in study.user_attrs.items():
+            if name == STARTS:
+                count(told, name)
+            elif name.startswith(ALIVE):
+                amount(told, name)
+        for trial in study.get_trials(deepcopy=False):
+            expected_of(trial)
+            if OWNER in trial.user_attrs:
+                text(trial.user_attrs[OWNER], OWNER)
+
+
 def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
     """The record of a study whose runs are in ``sweep_dir``."""
     description = study.user_attrs.get(_DESCRIPTION, {})
@@ -57,6 +79,9 @@ def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
     ]
     names = names or [f"objective {place}" for place in range(len(directions))]
     frozen = study.get_trials(deepcopy=False)
+    numbers = [trial.number for trial in frozen]
+    if numbers != list(range(len(frozen))):
+        raise ValueError(f"trials must be numbered from 0 without a gap, got {numbers!r:.60}")
     trials = tuple(_trial(trial, names, sweep_dir) for trial in frozen)
     finished = [
         trial
@@ -120,11 +145,15 @@ def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRe
     state: State = "infeasible" if told.get(VIOLATIONS) else _STATES[trial.state]
     violations, reason = told.get(VIOLATIONS, {}), told.get(REASON)
     if REPEATS in told:
-        state, reason = "repeated", f"as trial {told[REPEATS]}"
-    if state == "finished" and OUTCOME in told:
-        constraints = Outcome.from_dict(told[OUTCOME]).constraints
-        violations = {name: excess for name, excess in constraints.items() if excess > 0}
-    values = dict(zip(names, trial.values or (), strict=False)) if state == "finished" else {}
+        state, reason = "repeated", f"as trial {count(told[REPEATS], REPEATS)}"
+    outcome = Outcome.from_dict(told[OUTCOME]) if OUTCOME in told else None
+    verdict = Verdict.from_dict(told[VERDICT]) if VERDICT in told else Verdict()
+    if state == "finished" and outcome is not None:
+        violations = {name: excess for name, excess in outcome.constraints.items() if excess > 0}
+    values = {}
+    if state == "finished":
+        found = zip(names, trial.values or (), strict=True)
+        values = {name: number(value, name) for name, value in found}
     reported = {} if state == "repeated" else trial.intermediate_values
     started, ended = trial.datetime_start, trial.datetime_complete
     run_dir = str(trial.number)
@@ -134,7 +163,7 @@ def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRe
         settings={key: _plain(value) for key, value in trial.params.items()},
         values=values,
         reached=_finite(reported[max(reported)]) if reported else None,
-        predicted=_finite_ones(told.get(VERDICT, {}).get("predicted", {})),
+        predicted=_finite_ones(verdict.predicted),
         violations=_finite_ones(violations),
         started=_time(started) if started else None,
         seconds=max(0.0, (ended - started).total_seconds()) if started and ended else None,

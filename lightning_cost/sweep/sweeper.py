@@ -35,7 +35,7 @@ from lightning_cost.sweep.ownership import study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
 from lightning_cost.sweep.storage import open_study, storage_errors, url_of
-from lightning_cost.sweep.study_record import describe, study_record
+from lightning_cost.sweep.study_record import describe, require_sound, study_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,7 @@ def sweep(
         )
         link.save(sweep_dir)
         with storage_errors(url):
+            require_sound(study, url, sweep_dir)
             describe(study, space, settings)
     feasibility = Feasibility(hydra_side.build_data, hydra_side.build_network, sweep_dir)
 

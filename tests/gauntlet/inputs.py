@@ -7,12 +7,26 @@ from collections.abc import Iterator
 
 import torch
 
-from tests.gauntlet.hostile import documents, overrides, weights
+from tests.gauntlet.hostile import (
+    callback_states,
+    documents,
+    overrides,
+    run_files,
+    studies,
+    weights,
+)
 from tests.gauntlet.hostile.trial import Subject, attempt
 from tests.gauntlet.row import Row
 from tests.gauntlet.scale import Scale
 
-SUBJECTS: tuple[Subject, ...] = (*documents.SUBJECTS, *weights.SUBJECTS, *overrides.SUBJECTS)
+SUBJECTS: tuple[Subject, ...] = (
+    *documents.SUBJECTS,
+    *studies.SUBJECTS,
+    *run_files.SUBJECTS,
+    *weights.SUBJECTS,
+    *callback_states.SUBJECTS,
+    *overrides.SUBJECTS,
+)
 
 
 def run(scale: Scale) -> Iterator[Row]:

@@ -11,6 +11,7 @@ import torch
 
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.zoo.data import ImageData
+from tests.gauntlet.read_only import read_only
 from tests.integration import setting
 
 NUM_EPOCHS = 6
@@ -35,8 +36,7 @@ def main(folder: Path, num_ranks: int, mode: str, victim: int) -> int:
     )
     callbacks[-1].saves_interrupted = False
     if is_victim and mode == "no disk":
-        (folder / "file").touch()
-        callbacks[-1].checkpoint_dir = str(folder / "file" / "checkpoints")
+        callbacks[-1].checkpoint_dir = str(read_only(folder))
     if is_victim and mode == "dies in the search":
         callbacks[1].loss = _die
     trainer = setting.trainer(

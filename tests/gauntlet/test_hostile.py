@@ -4,11 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gauntlet.hostile import documents, weights
+from tests.gauntlet.hostile import callback_states, documents, run_files, studies, weights
 from tests.gauntlet.hostile.damage import damaged, damaged_bytes
 from tests.gauntlet.hostile.trial import FAILED, HUNG, SILENT, SilentError, Subject, attempt
 
-SUBJECTS = {subject.name: subject for subject in (*documents.SUBJECTS, *weights.SUBJECTS)}
+KINDS = (documents, studies, run_files, weights, callback_states)
+SUBJECTS = {subject.name: subject for kind in KINDS for subject in kind.SUBJECTS}
 EXAMPLES = 25
 
 

@@ -141,6 +141,17 @@ def test_a_checkpoint_that_makes_no_sense_is_named(content, said, tmp_path):
         load_compressed(nn.Linear(2, 2), path)
 
 
+def test_changed_bytes_are_not_taken_for_weights(tmp_path):
+    network, path = nn.Linear(2, 2), tmp_path / "network.ckpt"
+    record = {"network": "", "changes": []}
+    torch.save({CHECKPOINT_KEY: record, "state_dict": network.state_dict()}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(network.weight.detach().numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint must be a whole file, .* is damaged in"):
+        load_compressed(nn.Linear(2, 2), path)
+
+
 def removing(**changes):
     record = {
         "kind": "remove_channels",

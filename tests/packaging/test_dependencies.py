@@ -1,5 +1,7 @@
 import ast
+import re
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -81,21 +83,100 @@ def test_every_core_dependency_is_used():
     assert CORE.keys() - used.keys() == set()
 
 
-@pytest.mark.parametrize("version", ["2.6.2", "2.6.3"])
-def test_withdrawn_lightning_releases_are_refused(version):
-    assert not CORE["pytorch-lightning"].specifier.contains(version)
+def private_names(folder):
+    """The distributions of whose private names a module in ``folder`` imports one, with a place."""
+    places = {}
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+                if any(re.match("_(?!_)", part) for part in parts) and not _is_own(parts[0], path):
+                    name = canonicalize_name(DISTRIBUTION_OF.get(parts[0], parts[0]))
+                    places[name] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    return places
 
 
-def test_what_ci_uses_is_pinned_and_allowed():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = {
-        canonicalize_name(pin.name): next(iter(pin.specifier))
-        for pin in (Requirement(line) for line in lines if not line.startswith("#"))
+def test_what_is_used_by_private_names_is_bounded_above():
+    used = private_names(ROOT / "lightning_cost")
+    declared = {**EXTRAS["deploy"], **EXTRAS["sweep"], **CORE}
+    unbounded = {
+        name: place
+        for name, place in used.items()
+        if not {"<", "<="} & {each.operator for each in declared[name].specifier}
     }
-    assert {pin.operator for pin in pins.values()} == {"=="}
-    wanted = [*CORE.values(), *EXTRAS["deploy"].values(), *EXTRAS["energy"].values()]
-    wanted += EXTRAS["dev"].values()
+    assert "torch" in used
+    assert unbounded == {}
+
+
+def pins_in(name):
+    """What a file of constraints pins, on the Python that it is for."""
+    lines = (ROOT / name).read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert {entry.operator for pin in pins for entry in pin.specifier} == {"=="}
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+
+
+# peers choose torch for themselves
+PINNED = {
+    "constraints.txt": sorted(EXTRAS.keys() - {"vision", "peers"}),
+    "constraints-newest.txt": ["deploy", "dev", "vision", "joblib", "ray", "slurm"],
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_what_ci_uses_is_pinned_and_allowed(name):
+    pins = pins_in(name)
+    wanted = [*CORE.values(), *(each for extra in PINNED[name] for each in EXTRAS[extra].values())]
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate():
             pin = pins[canonicalize_name(requirement.name)]
-            assert requirement.specifier.contains(pin.version), requirement.name
+            assert requirement.specifier.contains(pin), requirement.name
+
+
+# versions that are known to be bad, with where it is said, beneath github.com/advisories
+WITHDRAWN = {
+    # they ran a thief of credentials when they were imported
+    "GHSA-w37p-236h-pfx3": Requirement("pytorch-lightning==2.6.2"),
+    "GHSA-w37p-236h-pfx3 too": Requirement("pytorch-lightning==2.6.3"),
+}
+DANGEROUS = {
+    # hyperparameters in a checkpoint run code in load_from_checkpoint, which nothing here calls
+    "GHSA-qqmf-gpg7-g8gw": Requirement("pytorch-lightning<2.6.6"),
+}
+
+
+@pytest.mark.parametrize("source", WITHDRAWN)
+def test_withdrawn_releases_are_refused(source):
+    bad = WITHDRAWN[source]
+    version = next(iter(bad.specifier)).version
+    assert not CORE[bad.name].specifier.contains(version)
+
+
+@pytest.mark.parametrize("source", WITHDRAWN | DANGEROUS)
+@pytest.mark.parametrize("name", PINNED)
+def test_no_pin_is_known_to_be_bad(name, source):
+    bad = (WITHDRAWN | DANGEROUS)[source]
+    assert not bad.specifier.contains(pins_in(name)[bad.name])
+
+
+def test_what_is_installed_fits_together():
+    """What is reached from the project's own requirements, as ``pip check`` looks at it."""
+    waiting = [(requirement, "lightning-cost") for requirement in CORE.values()]
+    seen, wrong = set(), []
+    while waiting:
+        requirement, asked_by = waiting.pop()
+        found = metadata.version(requirement.name)
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{asked_by} asks for {requirement}, and {found} is there")
+        name = canonicalize_name(requirement.name)
+        if name in seen:
+            continue
+        seen.add(name)
+        asked = map(Requirement, metadata.requires(name) or [])
+        waiting += [
+            (each, name)
+            for each in asked
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        ]
+    assert len(seen) > len(CORE)
+    assert wrong == []

@@ -1,8 +1,11 @@
 """What `lightning-cost report` finds of a study, wherever it was moved and whatever is damaged."""
 
 import builtins
+import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -113,3 +116,53 @@ def test_a_damaged_database(sweep_dir, capsys, damage, message):
         reported_study(sweep_dir)
     assert report(sweep_dir, capsys)[0] == cli.BAD_INPUT
     assert not (sweep_dir / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE trials SET state = 'x' WHERE number = 0", r"LookupError: 'x' is not among"),
+        ("UPDATE trials SET datetime_start = 'x'", "Invalid isoformat"),
+        ("DELETE FROM trials WHERE number = 1", "numbered from 0 without a gap"),
+        ("UPDATE study_directions SET direction = 'x'", "LookupError: 'x' is not among"),
+        ("UPDATE trial_params SET distribution_json = '[]'", "must be as it was written"),
+        ("UPDATE study_user_attributes SET value_json = '{'", "must be as it was written"),
+        ("UPDATE study_user_attributes SET value_json = '7'", "must be as it was written"),
+        (
+            "UPDATE trial_user_attributes SET value_json = '{\"a\": 1}' WHERE key = 'verdict'",
+            "KeyError: 'limits'",
+        ),
+        (
+            "UPDATE trial_user_attributes SET value_json = '[\"usd\"]' WHERE key = 'spent:a'",
+            "spent:a must be names and values",
+        ),
+        (
+            "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
+            "must be a finite number, got inf",
+        ),
+    ],
+)
+def test_damaged_records_are_named(sweep_dir, capsys, statement, message):
+    loop = loop_of(sweep_dir)
+    loop.study.enqueue_trial({"width": 1, "rate": 0.5}, user_attrs={"spent:a": {"usd": 1.0}})
+    with closing(sqlite3.connect(sweep_dir / "study.db")) as database, database:
+        assert database.execute(statement).rowcount
+    with pytest.raises(ValueError, match=message) as refused:
+        reported_study(sweep_dir)
+    assert "; bring back a copy of its storage" in str(refused.value)
+    assert report(sweep_dir, capsys)[0] == cli.BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [("limits", "joy"), ("training", "macs"), ("used", "joy")],
+)
+def test_costs_that_nobody_knows_are_named(sweep_dir, entry, name):
+    write_sweep(collect(sweep_dir), reported_study(sweep_dir))
+    (sweep_dir / "study.db").unlink()
+    path = sweep_dir / "sweep.json"
+    document = json.loads(path.read_text())
+    document["study"][entry] = {name: 1.0}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=rf"{entry} must be of .*, got '{name}'\); bring its"):
+        reported_study(sweep_dir)

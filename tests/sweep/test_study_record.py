@@ -11,7 +11,14 @@ from lightning_cost.report.study.record import Study
 from lightning_cost.report.sweep.document import build_document, sweep_violations
 from lightning_cost.report.sweep.rows import collect
 from lightning_cost.sweep.outcome import Outcome
-from lightning_cost.sweep.study_record import MIN_TRIALS, describe, importance, study_record
+from lightning_cost.sweep.ownership import ALIVE
+from lightning_cost.sweep.study_record import (
+    MIN_TRIALS,
+    describe,
+    importance,
+    require_sound,
+    study_record,
+)
 from tests.sweep.spaces import space_of
 from tests.sweep.test_loop import LIMIT, SPACE, loop_of, say
 
@@ -130,3 +137,26 @@ def test_a_study_that_no_sweep_wrote(tmp_path):
     assert record.trials[0].values == {"objective 0": 1.0, "objective 1": 2.0}
     assert record.trials[2].reached is None
     assert record.sampler is None
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "message"),
+    [
+        ("starts", "many", "starts must be a whole number"),
+        (f"{ALIVE}x", [1.0], "must be a finite number"),
+        ("expected_flops", {"least": 0.0, "most": 0.0}, "expected_flops must be > 0"),
+        ("owner", 7, "owner must be a text"),
+        ("outcome", {"state": "finished"}, "KeyError: 'values'"),
+        ("outcome", {"state": "x"}, "state must be one of finished, pruned"),
+    ],
+)
+def test_a_sweep_does_not_go_on_with_damaged_records(tmp_path, name, told, message):
+    loop = loop_of(tmp_path, num_trials=2)
+    loop.run()
+    require_sound(loop.study, "here", tmp_path)
+    if name in ("starts", f"{ALIVE}x"):
+        loop.study.set_user_attr(name, told)
+    else:
+        loop.study.enqueue_trial({"width": 1, "rate": 0.5}, user_attrs={name: told})
+    with pytest.raises(ValueError, match=f"the study 'sweep' in 'here' must be .*{message}"):
+        require_sound(loop.study, "here", tmp_path)

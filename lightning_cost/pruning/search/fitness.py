@@ -1,7 +1,7 @@
 """How good a network is right after a cut: its loss on data that it was not trained on."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import map_tensors
+from lightning_cost.cost.plain_data import amount, flag
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
@@ -39,6 +40,22 @@ class Judgement:
     glance: float
     flops: float
     is_rejected: bool = False
+
+
+def judgement_from(data: Mapping[str, Any]) -> Judgement:
+    """A judgement from plain data.
+
+    Raises:
+        ValueError: If an entry is of another type than was written.
+    """
+    found = Judgement(**data)
+    for name in ("loss", "glance"):
+        loss: Any = getattr(found, name)
+        if isinstance(loss, bool) or not isinstance(loss, (int, float)):  # infinite and NaN too
+            raise ValueError(f"{name} must be a number, got {loss!r:.60}")
+    amount(found.flops, "flops")
+    flag(found.is_rejected, "is_rejected")
+    return found
 
 
 class Judge(Protocol):

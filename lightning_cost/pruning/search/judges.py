@@ -28,6 +28,13 @@ class Task:
     flops_per_sample: tuple[float, ...]
     limits: tuple[float, ...]
 
+    def is_judged_by(self, found: Sequence[Judgement]) -> bool:
+        """Whether ``found`` may be what :meth:`judged_by` has returned."""
+        return bool(found) and (
+            len(found) == len(self.plans)
+            or (len(found) < len(self.plans) and found[-1].is_rejected)
+        )
+
     def judged_by(self, judge: Judge) -> list[Judgement]:
         """What ``judge`` says of each; a rejected one is the last."""
         found: list[Judgement] = []

@@ -18,16 +18,18 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from lightning_cost.cost.documents import LARGEST_JSON
 from lightning_cost.cost.forward import tensors_of
-from lightning_cost.pruning.search.fitness import Judgement
+from lightning_cost.cost.plain_data import UNREADABLE, items, text
+from lightning_cost.pruning.search.fitness import Judgement, judgement_from
 from lightning_cost.pruning.search.judges import Task
 
 
 class SearchMemory:
     """Judgements by what was judged, kept in a file of JSON lines.
 
-    A line that a kill has torn, and all after it, is passed over. A file that cannot be written is
-    left alone: the search goes on without it.
+    A line that a kill has torn or that is no judgement, and all after it, is passed over. A file
+    that cannot be written, or is a link, is left alone: the search goes on without it.
 
     Args:
         path: The file; its folder is made when it is first written. ``None`` for none.
@@ -52,8 +54,10 @@ class SearchMemory:
         """What was judged of ``task`` before."""
         key = _key(task)
         found = self._known.get(key)
+        if found is not None and not task.is_judged_by(found):
+            found = None
         self.num_recalled += found is not None
-        self.has_own |= key in self._own
+        self.has_own |= found is not None and key in self._own
         return found
 
     def add(self, tasks: Sequence[Task], judgements: Sequence[list[Judgement]]) -> None:
@@ -88,21 +92,26 @@ class SearchMemory:
             path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> None:
+        if path.is_symlink():
+            self.path = None  # what it leads to is not ours to change
+            return
         try:
-            text = path.read_bytes().decode(errors="replace")
+            with path.open("rb") as file:
+                content = file.read(LARGEST_JSON)
         except OSError:
             return
-        whole, good = text[: text.rfind("\n") + 1], 0
-        for line in whole.splitlines(keepends=True):
+        good = 0
+        for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
                 entry = json.loads(line)
-                found = [Judgement(**each) for each in entry["judgements"]]
-                self._known[entry["task"]] = found
-                if entry["run"] == self._run:
-                    self._own.add(entry["task"])
-            except (ValueError, TypeError, KeyError):
+                key, run = text(entry["task"], "task"), entry["run"]
+                found = [judgement_from(each) for each in items(entry["judgements"], "judgements")]
+            except UNREADABLE:
                 break
-            good += len(line.encode())
+            self._known[key] = found
+            if run == self._run:
+                self._own.add(key)
+            good += len(line)
         try:
             os.truncate(path, good)  # or the next line would be written behind half a line
         except OSError:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lightning_cost.cost.plain_data import amount, flag, text
 from lightning_cost.cost.resource import Resource
 from lightning_cost.pruning.saliency import Saliency
 from lightning_cost.pruning.search.candidate import Candidate
@@ -42,6 +43,16 @@ class Trial:
     best: float
     flops: float
     is_rejected: bool
+
+    def __post_init__(self) -> None:
+        text(self.base, "base")
+        for name in ("loss", "best"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):  # infinite too
+                raise ValueError(f"{name} must be a number, got {value!r:.60}")
+        amount(self.flops, "flops")
+        flag(self.is_plain, "is_plain")
+        flag(self.is_rejected, "is_rejected")
 
 
 class CandidatePlans:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lightning_cost.cost.plain_data import count, entries, items, text
 from lightning_cost.pruning.structure.layers import Axis, is_consuming
 
 
@@ -133,21 +134,55 @@ class Grouping:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Grouping":
-        """The inverse of :meth:`to_dict`."""
-        groups = [
-            ChannelGroup(
-                name=group["name"],
-                num_channels=group["num_channels"],
-                members=tuple(
-                    Member(
-                        module=member["module"],
-                        axis=member["axis"],
-                        index=tuple(tuple(positions) for positions in member["index"]),
-                    )
-                    for member in group["members"]
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written, or a group has channels
+                that its layers do not have.
+        """
+        sizes = {
+            module: {axis: count(size, axis) for axis, size in entries(axes, module).items()}
+            for module, axes in entries(data["sizes"], "sizes").items()
+        }
+        return cls(
+            groups=tuple(_group_from(group, sizes) for group in items(data["groups"], "groups")),
+            left_alone={
+                name: text(reason, name)
+                for name, reason in entries(data["left_alone"], "left_alone").items()
+            },
+            sizes=sizes,
+        )
+
+
+def _group_from(data: Mapping[str, Any], sizes: Mapping[str, Mapping[Axis, int]]) -> ChannelGroup:
+    group = ChannelGroup(
+        name=text(data["name"], "name"),
+        num_channels=count(data["num_channels"], "num_channels"),
+        members=tuple(
+            Member(
+                module=text(member["module"], "module"),
+                axis=text(member["axis"], "axis"),
+                index=tuple(
+                    tuple(items(each, "index")) for each in items(member["index"], "index")
                 ),
-                followers=tuple(Follower(**each) for each in group.get("followers", ())),
             )
-            for group in data["groups"]
-        ]
-        return cls(groups=tuple(groups), left_alone=data["left_alone"], sizes=data["sizes"])
+            for member in items(data["members"], "members")
+        ),
+        followers=tuple(Follower(**each) for each in items(data.get("followers", ()), "followers")),
+    )
+    for member in group.members:
+        size = sizes[member.module][member.axis]
+        positions = [position for channel in member.index for position in channel]
+        widths = {len(channel) for channel in member.index}
+        is_whole = all(type(position) is int and 0 <= position < size for position in positions)
+        if len(member.index) != group.num_channels or len(widths) != 1 or not is_whole:
+            raise ValueError(
+                f"index must place each of the {group.num_channels} channels of {group.name!r} "
+                f"within the {size} of {member.module!r}, got {len(member.index)} places"
+            )
+    for follower in group.followers:
+        text(follower.module, "module")
+        text(follower.attribute, "attribute")
+        count(follower.size, "size")
+        count(follower.per_channel, "per_channel")
+    return group

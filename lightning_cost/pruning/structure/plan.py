@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cost.cost.duplicate import duplicated
+from lightning_cost.cost.plain_data import count, entries, items
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.layers import Axis, LayerAxis, axis_of, input_dim
 
@@ -78,10 +79,20 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written, or the plan makes no sense.
+        """
         return cls(
-            kept={name: tuple(channels) for name, channels in data["kept"].items()},
-            num_channels=dict(data["num_channels"]),
+            kept={
+                name: tuple(count(channel, "a channel") for channel in items(channels, name))
+                for name, channels in entries(data["kept"], "kept").items()
+            },
+            num_channels={
+                name: count(total, name)
+                for name, total in entries(data["num_channels"], "num_channels").items()
+            },
         )
 
 

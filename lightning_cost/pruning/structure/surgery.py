@@ -130,6 +130,32 @@ def removal(grouping: Grouping, plan: Plan, done: Plan | None = None) -> RemoveC
     return RemoveChannels(kept=kept, sizes=sizes, attributes=_attributes(grouping, plan, done))
 
 
+def require_at(network: nn.Module, grouping: Grouping, plan: Plan | None) -> None:
+    """Raise unless ``network`` has the channels that ``plan`` leaves of the dense one.
+
+    Layers that other changes replaced are passed over.
+
+    Args:
+        network: At whatever stage.
+        grouping: Groups of the dense network.
+        plan: What should stay; ``None``: everything.
+
+    Raises:
+        ValueError: Names the first layer of another size.
+    """
+    gone = {} if plan is None else removed_positions(grouping, plan)
+    modules = dict(network.named_modules())
+    for name, axes in grouping.sizes.items():
+        for axis, size in axes.items():
+            present = axis_of(modules[name], axis) if name in modules else None
+            expected = len(_others(size, gone.get((name, axis), ())))
+            if present is not None and present.size != expected:
+                raise ValueError(
+                    f"network must have {expected} {axis} channels at {name!r}, got "
+                    f"{present.size}; go on from another checkpoint of the run"
+                )
+
+
 def operated(network: nn.Module, change: Change) -> nn.Module:
     """A copy of ``network`` with ``change`` applied; untouched parameters are shared with it."""
     copied = sharing_copy(network)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from lightning_cost.cost.plain_data import amounts, entries, items
 from lightning_cost.cost.resource import Resource
 from lightning_cost.quantization.mixed.choice import (
     Option,
@@ -81,23 +82,37 @@ class ChosenBits:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ChosenBits":
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            schemes={name: scheme_from_dict(each) for name, each in data["schemes"].items()},
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If an entry is of another type than was written, or a layer has a scheme
+                that it could not have had.
+        """
+        chosen = cls(
+            schemes={
+                name: scheme_from_dict(each)
+                for name, each in entries(data["schemes"], "schemes").items()
+            },
             options={
                 name: tuple(
                     Option(
                         scheme=scheme_from_dict(each["scheme"]),
-                        harm=each["harm"],
-                        costs=_by_resource(each["costs"]),
+                        harm=_harm_in(each),
+                        costs=_by_resource(amounts(each["costs"], "costs")),
                     )
-                    for each in options
+                    for each in items(options, name)
                 )
-                for name, options in data["options"].items()
+                for name, options in entries(data["options"], "options").items()
             },
-            costs=_by_resource(data["costs"]),
-            limits=_by_resource(data["limits"]),
+            costs=_by_resource(amounts(data["costs"], "costs")),
+            limits=_by_resource(amounts(data["limits"], "limits")),
         )
+        for name, scheme in chosen.schemes.items():
+            if scheme not in [option.scheme for option in chosen.options[name]]:
+                raise ValueError(f"{name!r} must have one of its options, got {scheme!r:.60}")
+        if not chosen.costs.keys() >= chosen.limits.keys():
+            raise ValueError(f"costs must be of what is limited, got {list(chosen.costs)!r:.60}")
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,6 +194,13 @@ class BitOptions:
 
 def _named(costs: Mapping[Resource, float]) -> dict[str, float]:
     return {resource.value: value for resource, value in costs.items()}
+
+
+def _harm_in(option: Mapping[str, Any]) -> float:
+    harm: Any = option["harm"]
+    if not isinstance(harm, (int, float)):  # infinite too
+        raise ValueError(f"harm must be a number, got {harm!r:.60}")
+    return harm
 
 
 def _by_resource(costs: Mapping[str, float]) -> dict[Resource, float]:

@@ -102,8 +102,7 @@ class BitChooser:
         """
         if dense is None:
             dense = self._measured(network, example)
-        every = self._budget.limits(dense)
-        limits = {resource: every[resource] for resource in self.resources}
+        limits = self._budget.limits(dense, only=self.resources)
         if is_alone:
             change = self._planned(network, example, None, reduced_range=False)
             fewest = self._measured(self._deployed(network, example, change), example)

@@ -1,15 +1,18 @@
 """A study and its trials as plain records, without the library that carried them out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from lightning_cost.cost.resource import Resource
+from lightning_cost.report.quantities import SPEND_UNITS
 from lightning_cost.report.sweep.rows import Direction
 
 State: TypeAlias = Literal[
     "finished", "infeasible", "repeated", "pruned", "failed", "running", "waiting"
 ]
 STATES: tuple[State, ...] = get_args(State)
+_RESOURCES = [resource.value for resource in Resource]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,8 @@ class TrialRecord:
     def __post_init__(self) -> None:
         if self.state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, got {self.state!r}")
+        _require_among(self.predicted, "predicted", _RESOURCES)
+        _require_among(self.violations, "violations", _RESOURCES)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -96,6 +101,11 @@ class Study:
     used: Mapping[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
 
+    def __post_init__(self) -> None:
+        _require_among(self.limits, "limits", _RESOURCES)
+        _require_among(self.training, "training", SPEND_UNITS)
+        _require_among(self.used, "used", SPEND_UNITS)
+
     def of_state(self, *states: State) -> list[TrialRecord]:
         """The trials in one of ``states``.
 
@@ -121,3 +131,9 @@ class Study:
         trials = tuple(TrialRecord(**trial) for trial in data["trials"])
         importances = {name: Importance(**each) for name, each in data["importances"].items()}
         return cls(**{**data, "trials": trials, "importances": importances})
+
+
+def _require_among(names: Iterable[str], what: str, known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{what} must be of {', '.join(known)}, got {name!r:.60}")

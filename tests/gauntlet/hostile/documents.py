@@ -220,7 +220,7 @@ def report(random: Random, folder: Path) -> None:
     document = damaged(json.loads(_report()), random)
     (folder / "report.json").write_bytes(as_text(document, random))
     page = write_report(folder).read_text(encoding="utf-8")
-    _require_inert(page)
+    require_inert(page)
 
 
 def sweep(random: Random, folder: Path) -> None:
@@ -235,10 +235,10 @@ def sweep(random: Random, folder: Path) -> None:
         link = {"url": "sqlite:////nowhere/study.db", "study": "s", "objectives": {}, "pruner": "x"}
         (folder / "study.json").write_bytes(as_text(damaged(link, random), random))
     page = write_sweep(collect(folder), reported_study(folder)).read_text(encoding="utf-8")
-    _require_inert(page)
+    require_inert(page)
 
 
-def _require_inert(page: str) -> None:
+def require_inert(page: str) -> None:
     for mark in ("<script", "onerror=", "javascript:"):
         if mark in page.lower().replace("&lt;script", ""):
             raise SilentError(f"{mark} on a page")

@@ -161,3 +161,54 @@ def test_what_an_earlier_process_left_is_removed_by_its_name(tmp_path):
     assert (tmp_path / name).exists()
     remove_memory([folder, tmp_path], name)
     assert {path.name for path in tmp_path.iterdir()} == {"precious.jsonl", "below"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 5000,
+        b"7",
+        b"{}",
+        b'{"task": [], "run": null, "judgements": []}',
+        b'{"task": "a", "judgements": []}',
+        b'{"task": "a", "run": null, "judgements": [{"loss": "1", "glance": 1, "flops": 1}]}',
+        b'{"task": "a", "run": null, "judgements": [{"loss": true, "glance": 1, "flops": 1}]}',
+        b'{"task": "a", "run": null, "judgements": [{"loss": 1, "glance": 1, "flops": -1}]}',
+        b'{"task": "a", "run": null, "judgements": [{"loss": 1, "glance": 1, "flops": NaN}]}',
+        b'{"task": "a", "run": "\xff\xff\xff", "judgements": []}',
+        b'{"task": "\xff", "run": null',
+    ],
+)
+def test_a_line_that_is_no_judgement_ends_what_is_known(line, tmp_path):
+    path = tmp_path / "search.jsonl"
+    SearchMemory(path).add(TASKS[:2], FOUND[:2])
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + line + b"\n" + second)
+    memory = SearchMemory(path)
+    assert [memory.recall(each) for each in TASKS[:2]] == [FOUND[0], None]
+    assert path.read_bytes() == first
+    memory.add(TASKS[2:], FOUND[2:])
+    assert SearchMemory(path).recall(TASKS[2]) == FOUND[2]
+
+
+def test_judgements_of_another_number_of_networks_are_none(tmp_path):
+    path = tmp_path / "search.jsonl"
+    whole = Judgement(loss=1.0, glance=1.0, flops=1.0)
+    rejected = Judgement(loss=1.0, glance=1.0, flops=1.0, is_rejected=True)
+    cases = [([], False), ([whole], False), ([whole] * 4, False), ([rejected], True)]
+    for found, is_known in cases:
+        path.unlink(missing_ok=True)
+        SearchMemory(path).add(TASKS[2:], [found])
+        assert SearchMemory(path).recall(TASKS[2]) == (found if is_known else None)
+
+
+def test_a_link_to_another_file_is_not_followed(tmp_path):
+    other = tmp_path / "letter.txt"
+    other.write_text("dear reader")
+    path = tmp_path / "search-x.jsonl"
+    path.symlink_to(other)
+    memory = find_memory([tmp_path], "x")
+    memory.add(TASKS, FOUND)
+    assert memory.recall(TASKS[0]) == FOUND[0]
+    memory.close()
+    assert other.read_text() == "dear reader"

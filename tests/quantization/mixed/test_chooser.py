@@ -153,3 +153,11 @@ def test_one_choice_is_none():
         chooser(["int8"])
     with pytest.raises(ValueError, match="one or more, each once"):
         get_schemes(["int8", "int8"])
+
+
+def test_a_share_of_what_bits_have_no_part_in_is_left_to_others():
+    net, shares = network(), ModelBudget(macs="70%", size_bytes="40%")
+    dense = measure(net, images(1), resources=["size_bytes"])
+    limits = chooser(budget=shares).find_limits(net, images(1), dense, is_alone=False)
+    expected = 0.4 * dense[Resource.size_bytes].value
+    assert limits == {Resource.size_bytes: pytest.approx(expected)}
