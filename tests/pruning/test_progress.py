@@ -64,11 +64,16 @@ def test_a_verdict_names_metric_step_and_limit():
 
 
 def test_plain_data():
-    progress = Progress(num_steps_done=2, place=1, remarks=["one"], learning_rates={3: {"a": 1}})
+    progress = Progress(num_epochs_done=2, remarks=["one"], learning_rates={3: {"a": 1}})
     again = Progress.from_dict(progress.to_dict() | {"plans": []})
     assert again == progress
     without = {name: value for name, value in progress.to_dict().items() if name != "search_memory"}
     assert Progress.from_dict(without) == progress, "older checkpoints have none"
+
+
+def test_steps_that_were_not_planned_cannot_be_done():
+    with pytest.raises(ValueError, match="num_steps_done must be <= 0, which are planned, got 2"):
+        Progress.from_dict(Progress(num_steps_done=2).to_dict())
 
 
 def test_the_plan_in_force_follows_the_steps():
@@ -83,7 +88,10 @@ def test_the_plan_in_force_follows_the_steps():
         plans=tuple(plans),
     )
     progress = Progress(
-        planned=planned, dense_cost=measure(network, torch.zeros(1, 2)), search_flops=3.0
+        planned=planned,
+        dense_cost=measure(network, torch.zeros(1, 2)),
+        search_flops=3.0,
+        num_steps_done=2,
     )
     found = []
     for place in range(3):
