@@ -60,7 +60,7 @@ def swept(folder: Path, sweep: list[str], launcher: str) -> Path:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,  # on a machine with other work a start takes minutes
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def test_bad_input_in_another_process_is_said_and_counts(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,  # on a machine with other work a start takes minutes
         check=False,
     )
     assert done.returncode == 2
