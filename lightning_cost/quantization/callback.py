@@ -41,6 +41,7 @@ from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.saturation import saturates
 from lightning_cost.quantization.schemes.registry import get_schemes
 from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.settings import require_type
 
 
 class QuantizationAwareTraining(pl.Callback):
@@ -68,8 +69,8 @@ class QuantizationAwareTraining(pl.Callback):
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
-        ValueError: If an argument is out of range, or a name unknown; if ``scheme`` is a list and
-            ``budget`` limits nothing that bits have a part in.
+        ValueError: If an argument is out of range or of another type, or a name unknown; if
+            ``scheme`` is a list and ``budget`` limits nothing that bits have a part in.
     """
 
     def __init__(
@@ -85,6 +86,9 @@ class QuantizationAwareTraining(pl.Callback):
         hardware: Hardware | None = None,
         network: str | None = None,
     ) -> None:
+        require_type("epochs", epochs, 2)
+        if start is not None:
+            require_type("start", start, 8)
         if start is not None and start < 0:
             raise ValueError(f"start must be >= 0, got {start}; leave it out to start by itself")
         if epochs < 0:

@@ -431,6 +431,10 @@ def test_preview_is_what_is_deployed():
         ({"scheme": "int9"}, r"scheme must be one of 'int8', .*, got 'int9'"),
         ({"start": -1}, r"start must be >= 0, got -1"),
         ({"epochs": -1}, r"epochs must be >= 0, got -1"),
+        ({"start": 1.5}, r"start must be a whole number, got 1.5; 8 is usual"),
+        ({"start": True}, r"start must be a whole number, got True"),
+        ({"epochs": "2"}, r"epochs must be a whole number, got '2'; 2 is usual"),
+        ({"epochs": 2.5}, r"epochs must be a whole number, got 2.5; 2 is usual"),
     ],
 )
 def test_bad_arguments(settings, message):

@@ -41,7 +41,10 @@ class FLightNN(Scheme):
     mean_terms: float = 1.3
     reduced_range: bool = False
 
+    @override
     def __post_init__(self) -> None:
+        # no super(): the class that slots make is another one
+        Scheme.__post_init__(self)
         if not 0 < self.mean_terms <= MOST_TERMS:
             raise ValueError(
                 f"mean_terms must be in (0, {MOST_TERMS}], got {self.mean_terms}; 1.3 is usual"
