@@ -38,7 +38,7 @@ from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.quantization.progress import Progress
 from lightning_cost.quantization.rules import QuantizationRules
-from lightning_cost.quantization.saturation import saturates
+from lightning_cost.quantization.saturation import require_runtimes, saturates
 from lightning_cost.quantization.schemes.registry import get_schemes
 from lightning_cost.quantization.schemes.scheme import Scheme
 from lightning_cost.quantization.settings import require_type
@@ -69,8 +69,9 @@ class QuantizationAwareTraining(pl.Callback):
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
-        ValueError: If an argument is out of range or of another type, or a name unknown; if
-            ``scheme`` is a list and ``budget`` limits nothing that bits have a part in.
+        ValueError: If an argument is out of range or of another type, a name unknown, or a runtime
+            not installed; if ``scheme`` is a list and ``budget`` limits nothing that bits have a
+            part in.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class QuantizationAwareTraining(pl.Callback):
         self._hardware = hardware
         self._limits: dict[Resource, float] | None = None
         self.distillation = distillation
-        self.runtimes = tuple(runtimes)
+        self.runtimes = require_runtimes(runtimes)
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
@@ -174,6 +175,8 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         self._learn_if_dense(network)
+        if not self._progress.is_begun:
+            self._check(trainer, pl_module)
         bits = self.bits
         if bits is not None and self._limits is None:
             example = capture_example(trainer, pl_module, self.network)
@@ -269,6 +272,11 @@ class QuantizationAwareTraining(pl.Callback):
         if self.epochs == 0 and not others:
             return epoch == trainer.max_epochs
         return all(callback.is_finished for callback in others)
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say before the first step what would else be found out when quantisation begins."""
+        _, network = find_network(pl_module, self.network)
+        self._plan(network, capture_example(trainer, pl_module, self.network), saturating=())
 
     def _saturating(self) -> list[str]:
         return [runtime for runtime in self.runtimes if saturates(runtime)]
