@@ -26,18 +26,22 @@ def require_integer_weights(network: nn.Module, path: Path) -> None:
     changes = [each for each in lineage_of(network) if isinstance(each, PrepareQuantization)]
     graph = onnx.load(path).graph
     integers = {
-        tensor.name: tuple(tensor.dims)
-        for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.INT8
+        tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8
     }
-    layers = [layer for change in changes for layer in change.weights]
-    for layer in layers:
-        name = f"{layer}.stored_weight.values".lstrip(".")
-        require(name in integers, f"{layer!r} is listed as quantised, and stored as integers")
-        kinds = {node.op_type for node in _takers(graph, name)}
+    for layer in [layer for change in changes for layer in change.weights]:
+        stored = [name for name in _names_of(network, layer) if name in integers]
+        require(bool(stored), f"{layer!r} is listed as quantised, and stored as integers")
+        kinds = {node.op_type for name in stored for node in _takers(graph, name)}
         told = ", ".join(sorted(kinds)) or "nobody"
         law = f"{layer!r} is listed as quantised, and {told} takes its integers"
         require(bool(kinds & _WEIGHTED), law)
+
+
+def _names_of(network: nn.Module, layer: str) -> list[str]:
+    """What a file may call the integers of ``layer``, which a network may have under two names."""
+    module = network.get_submodule(layer)
+    every = network.named_modules(remove_duplicate=False)
+    return [f"{name}.stored_weight.values".lstrip(".") for name, other in every if other is module]
 
 
 def _takers(graph: Any, name: str) -> Iterator[Any]:
