@@ -90,7 +90,7 @@ class QuantizationRules:
 
     def _check_gradual(self) -> None:
         shares = self.gradual
-        if not isinstance(shares, Sequence) or isinstance(shares, str):
+        if not isinstance(shares, Sequence):
             raise ValueError(
                 f"gradual must be a list of shares, got {shares!r}; INQ has [0.5, 0.75, 0.875, 1]"
             )

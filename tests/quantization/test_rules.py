@@ -27,7 +27,7 @@ from lightning_cost.quantization.rules import QuantizationRules
         ({"gradual": [0.5, 0.5, 1]}, r"gradual must ascend from above 0 to 1, got \[0.5, 0.5, 1\]"),
         ({"gradual": [0.5, 0.9]}, r"gradual must ascend from above 0 to 1, got \[0.5, 0.9\]; INQ"),
         ({"gradual": 0.5}, r"gradual must be a list of shares, got 0.5; INQ has"),
-        ({"gradual": "1"}, r"gradual must be a list of shares, got '1'; INQ has"),
+        ({"gradual": "1"}, r"each share of gradual must be a number, got '1'; 0.5 is usual"),
         ({"gradual": ["a", 1]}, r"each share of gradual must be a number, got 'a'; 0.5 is usual"),
         ({"gradual": [math.nan, 1]}, r"gradual must ascend from above 0 to 1, got \[nan, 1\]"),
         ({"overrides": ["a"]}, r"overrides must be schemes by .*, got \['a'\]; write for example"),
