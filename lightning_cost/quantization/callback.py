@@ -28,6 +28,7 @@ from lightning_cost.network.structural import (
     uninterrupted,
 )
 from lightning_cost.network.teacher import DenseTeacher
+from lightning_cost.quantization.beginning import Beginning
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.mixed.bits import ChosenBits
@@ -110,6 +111,7 @@ class QuantizationAwareTraining(pl.Callback):
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
+        self._beginning = Beginning(start=start, epochs=epochs)
         self._progress = Progress(epochs, self.rules)
         self._teacher = DenseTeacher(distillation)
 
@@ -266,17 +268,18 @@ class QuantizationAwareTraining(pl.Callback):
         self._limits = limits and {Resource(name): limit for name, limit in limits.items()}
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
-        if self.start is not None:
-            return epoch >= self.start
         others = structural_others(trainer, self)
-        if self.epochs == 0 and not others:
-            return epoch == trainer.max_epochs
-        return all(callback.is_finished for callback in others)
+        return self._beginning.is_due(epoch, trainer.max_epochs, others)
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say before the first step what would else be found out when quantisation begins."""
         _, network = find_network(pl_module, self.network)
         self._plan(network, capture_example(trainer, pl_module, self.network), saturating=())
+        if self._beginning.is_missed(trainer.max_epochs):
+            rank_zero_warn(
+                f"quantisation will not begin: start is {self.start}, and the fit ends after "
+                f"max_epochs={trainer.max_epochs}; raise max_epochs, or begin earlier"
+            )
 
     def _saturating(self) -> list[str]:
         return [runtime for runtime in self.runtimes if saturates(runtime)]

@@ -476,6 +476,20 @@ def test_rules_that_do_not_fit_the_network_are_refused_before_the_first_step(
     assert steps.num_steps == 0
 
 
+def test_a_start_after_the_end_is_told_before_the_first_step():
+    quantization, steps = QuantizationAwareTraining(start=40), Steps()
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            assert steps.num_steps == 0
+            trainer.should_stop = True
+
+    with pytest.warns(UserWarning, match=r"will not begin: start is 40, .* max_epochs=6; raise"):
+        trainer_with(steps, quantization, Stop(), max_epochs=6, limit_train_batches=1).fit(
+            Classifier(), loader(64)
+        )
+
+
 @pytest.mark.parametrize("scheme", ["power_of_two_2", {"name": "flightnn", "mean_terms": 2}])
 def test_sums_of_powers_keep_within_64_where_products_overflow(monkeypatch, scheme):
     network = small_network()
