@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lightning_cost.network.participants import StructuralCallback
+from lightning_cost.network.participants import NeedsFloatingPoint, StructuralCallback
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,23 @@ class Beginning:
         if self.epochs == 0 and not others:
             return epoch == max_epochs
         return all(callback.is_finished for callback in others)
+
+    def require_after(self, others: Collection[StructuralCallback]) -> None:
+        """Refuse a start at which a network in floating point is still needed.
+
+        Raises:
+            ValueError: If another callback is not over by then.
+        """
+        if self.start is None:
+            return
+        for callback in others:
+            if isinstance(callback, NeedsFloatingPoint) and self.start < callback.end_epoch:
+                raise ValueError(
+                    f"start must be >= {callback.end_epoch}, as channels can only be removed "
+                    f"before the network is prepared for quantisation and "
+                    f"{type(callback).__name__} ends there, got {self.start}; leave it out to "
+                    "begin right after"
+                )
 
     def is_missed(self, max_epochs: int | None) -> bool:
         """Whether a fit of so many epochs is over before; ``None`` and -1 are no limit."""

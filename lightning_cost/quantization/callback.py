@@ -59,7 +59,8 @@ class QuantizationAwareTraining(pl.Callback):
             ``budget``; beside pruning the budget is shared between channels and bits.
         start: Epoch that begins it; ``None``: as soon as every other structural callback of the
             Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
-            last one is over). Better start from a trained network.
+            last one is over). Better start from a trained network. Beside pruning not before the
+            end of its schedule.
         epochs: Epochs of training with fake quantisers.
         rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
@@ -192,8 +193,10 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_finished:
             self._stop_teaching(trainer)
-        elif not self._progress.is_begun and self._is_due(trainer, trainer.current_epoch):
-            self._begin(trainer, pl_module)
+        elif not self._progress.is_begun:
+            self._beginning.require_after(structural_others(trainer, self))
+            if self._is_due(trainer, trainer.current_epoch):
+                self._begin(trainer, pl_module)
 
     @override
     def on_train_batch_start(

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,3 +17,18 @@ def test_missed_is_what_is_never_due(start, epochs, max_epochs):
     assert not beginning.is_missed(-1)
     assert not beginning.is_missed(None)
     assert not Beginning(start=None, epochs=epochs).is_missed(max_epochs)
+
+
+def other(**attributes):
+    """Another structural callback."""
+    preview = {"preview": lambda network, example: network}
+    return SimpleNamespace(phase=None, is_finished=False, **preview, **attributes)
+
+
+def test_channels_are_removed_before():
+    for start in (0, 3):
+        with pytest.raises(ValueError, match=rf"start must be >= 4, .* got {start}; leave it out"):
+            Beginning(start=start, epochs=1).require_after([other(), other(end_epoch=4)])
+    for start in (4, None):
+        Beginning(start=start, epochs=1).require_after([other(), other(end_epoch=4)])
+    Beginning(start=0, epochs=1).require_after([other()])
