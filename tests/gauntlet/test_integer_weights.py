@@ -29,8 +29,9 @@ def network():
 
 
 def test_what_is_planned_keeps_the_law(network, tmp_path):
-    path = _file(lambda change: change, network, torch.randn(2, 3, 8, 8), tmp_path / "a.onnx")
-    require_integer_weights(network, path)
+    x = torch.randn(2, 3, 8, 8)
+    path = _file(lambda change: change, network, x, tmp_path / "a.onnx")
+    require_integer_weights(network, x, path)
 
 
 def test_a_weight_that_is_computed_on_breaks_it(network, tmp_path):
@@ -38,15 +39,17 @@ def test_a_weight_that_is_computed_on_breaks_it(network, tmp_path):
         schemes, sources = change.schemes | {"2": Int8()}, change.sources | {"2": "1"}
         return replace(change, schemes=schemes, sources=sources)
 
-    path = _file(with_all, network, torch.randn(2, 3, 8, 8), tmp_path / "a.onnx")
+    x = torch.randn(2, 3, 8, 8)
+    path = _file(with_all, network, x, tmp_path / "a.onnx")
     with pytest.raises(BrokenLawError, match=r"'2' is listed .* and ReduceMean, Sub takes its int"):
-        require_integer_weights(network, path)
+        require_integer_weights(network, x, path)
 
 
 def test_a_layer_that_is_not_in_the_file_breaks_it(network, tmp_path):
     x = torch.randn(2, 3, 8, 8)
     path = export(network, tmp_path / "dense.onnx", x)
-    require_integer_weights(network, path)
+    require_integer_weights(network, x, path)
     apply_change(network, plan_quantization(network, x))
+    calibrate(network, [x])
     with pytest.raises(BrokenLawError, match=r"'0' is listed as quantised, and stored as integers"):
-        require_integer_weights(network, path)
+        require_integer_weights(network, x, path)

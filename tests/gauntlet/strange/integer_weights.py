@@ -7,7 +7,9 @@ from typing import Any
 import onnx
 from torch import nn
 
+from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import lineage_of
+from lightning_cost.quantization.convert import stored_layers
 from lightning_cost.quantization.prepare import PrepareQuantization
 from tests.gauntlet.strange.laws import require
 
@@ -16,32 +18,32 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"}
 _BETWEEN = {"DequantizeLinear", "Cast", "Transpose", "Reshape"}
 
 
-def require_integer_weights(network: nn.Module, path: Path) -> None:
+def require_integer_weights(network: nn.Module, example: Any, path: Path) -> None:
     """Raise unless a file stores each layer that was listed as quantised in integers.
+
+    They are known by their values: the exporter merges those of two layers that are the same.
 
     Args:
         network: Prepared for quantisation, or not.
+        example: What one forward pass takes.
         path: The ONNX file that was written of it.
     """
     changes = [each for each in lineage_of(network) if isinstance(each, PrepareQuantization)]
     graph = onnx.load(path).graph
     integers = {
-        tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8
+        tensor.name: onnx.numpy_helper.to_array(tensor).tolist()
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8
     }
+    stored = stored_layers(deployed_copy(network, example)) if changes else {}
     for layer in [layer for change in changes for layer in change.weights]:
-        stored = [name for name in _names_of(network, layer) if name in integers]
-        require(bool(stored), f"{layer!r} is listed as quantised, and stored as integers")
-        kinds = {node.op_type for name in stored for node in _takers(graph, name)}
+        values = stored[layer][0].values.tolist() if layer in stored else None
+        names = [name for name, array in integers.items() if array == values]
+        require(bool(names), f"{layer!r} is listed as quantised, and stored as integers")
+        kinds = {node.op_type for name in names for node in _takers(graph, name)}
         told = ", ".join(sorted(kinds)) or "nobody"
         law = f"{layer!r} is listed as quantised, and {told} takes its integers"
         require(bool(kinds & _WEIGHTED), law)
-
-
-def _names_of(network: nn.Module, layer: str) -> list[str]:
-    """What a file may call the integers of ``layer``, which a network may have under two names."""
-    module = network.get_submodule(layer)
-    every = network.named_modules(remove_duplicate=False)
-    return [f"{name}.stored_weight.values".lstrip(".") for name, other in every if other is module]
 
 
 def _takers(graph: Any, name: str) -> Iterator[Any]:

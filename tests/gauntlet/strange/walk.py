@@ -263,7 +263,7 @@ class Walk:
         before = state_of(network)
         export(network, path, example)
         require_untouched(before, network, "export")
-        require_integer_weights(network, path)
+        require_integer_weights(network, example, path)
         deployed = deployed_copy(network, example)
         # integers are rounded the other way here and there
         share = 0.06 if is_prepared(network) else 1e-3
