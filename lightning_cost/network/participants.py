@@ -29,6 +29,15 @@ class StructuralCallback(Protocol):
 
 
 @runtime_checkable
+class NeedsFloatingPoint(Protocol):
+    """A structural callback whose changes are for a network in floating point alone."""
+
+    @property
+    def end_epoch(self) -> int:
+        """The first epoch after all that it does; known once the training has started."""
+
+
+@runtime_checkable
 class SharesBudget(Protocol):
     """A structural callback that can leave more or less of a budget to the others."""
 

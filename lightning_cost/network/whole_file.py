@@ -13,6 +13,10 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     It is on the disk before it takes its place: a power cut leaves the old file or the new.
 
+    Raises:
+        FileNotFoundError: If the folder of ``path`` does not exist.
+        IsADirectoryError: If ``path`` is a folder.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole_file(f"{folder}/report") as file:
@@ -21,6 +25,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     b'new'
     """
     path = Path(path)
+    require_place(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
@@ -31,6 +36,24 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         _sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_place(path: Path) -> None:
+    """Refuse a path at which no file can be.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        IsADirectoryError: If it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path must lie in a folder that exists, got {str(path)!r}; make "
+            f"{str(path.parent)!r} first, or choose another folder"
+        )
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must be that of a file, got {str(path)!r}, which is a folder; add a name to it"
+        )
 
 
 def sync_files(folder: Path) -> None:

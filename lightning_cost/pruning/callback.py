@@ -155,6 +155,11 @@ class GlobalRankingPruning(pl.Callback):
         return self._progress.num_epochs_done >= self.schedule.end_epoch
 
     @property
+    def end_epoch(self) -> int:
+        """The first epoch after recovery."""
+        return self.schedule.end_epoch
+
+    @property
     def search_flops(self) -> float:
         """FLOPs that judging candidates has used."""
         return self._progress.search_flops

@@ -48,7 +48,7 @@ def calibrate(network: nn.Module, batches: Iterable[Example]) -> None:
         if not (low.isfinite() and high.isfinite()):
             raise ValueError(
                 f"activations must be finite, got [{float(low)}, {float(high)}] at {name!r}; "
-                "look for NaN in the data and the weights"
+                "look for NaN and infinity in the data and the weights, and for overflow"
             )
     for name, (low, high, num_observed) in ranges.items():
         quantizers[name].min_value.copy_(low)

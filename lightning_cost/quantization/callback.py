@@ -30,6 +30,7 @@ from lightning_cost.network.structural import (
     uninterrupted,
 )
 from lightning_cost.network.teacher import DenseTeacher
+from lightning_cost.quantization.beginning import Beginning
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import freeze_observers
 from lightning_cost.quantization.mixed.bits import ChosenBits
@@ -40,9 +41,10 @@ from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.quantization.progress import Progress
 from lightning_cost.quantization.rules import QuantizationRules
-from lightning_cost.quantization.saturation import saturates
+from lightning_cost.quantization.saturation import require_runtimes, saturates
 from lightning_cost.quantization.schemes.registry import get_schemes
 from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.settings import require_type
 
 
 class QuantizationAwareTraining(pl.Callback):
@@ -59,7 +61,8 @@ class QuantizationAwareTraining(pl.Callback):
             ``budget``; beside pruning the budget is shared between channels and bits.
         start: Epoch that begins it; ``None``: as soon as every other structural callback of the
             Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
-            last one is over). Better start from a trained network.
+            last one is over). Better start from a trained network. Beside pruning not before the
+            end of its schedule.
         epochs: Epochs of training with fake quantisers.
         rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
@@ -70,8 +73,9 @@ class QuantizationAwareTraining(pl.Callback):
         network: Path of the network in the LightningModule, where it cannot be found.
 
     Raises:
-        ValueError: If an argument is out of range, or a name unknown; if ``scheme`` is a list and
-            ``budget`` limits nothing that bits have a part in.
+        ValueError: If an argument is out of range or of another type, a name unknown, or a runtime
+            not installed; if ``scheme`` is a list and ``budget`` limits nothing that bits have a
+            part in.
     """
 
     def __init__(
@@ -87,6 +91,9 @@ class QuantizationAwareTraining(pl.Callback):
         hardware: Hardware | None = None,
         network: str | None = None,
     ) -> None:
+        require_type("epochs", epochs, 2)
+        if start is not None:
+            require_type("start", start, 8)
         if start is not None and start < 0:
             raise ValueError(f"start must be >= 0, got {start}; leave it out to start by itself")
         if epochs < 0:
@@ -103,10 +110,11 @@ class QuantizationAwareTraining(pl.Callback):
         self._hardware = hardware
         self._limits: dict[Resource, float] | None = None
         self.distillation = distillation
-        self.runtimes = tuple(runtimes)
+        self.runtimes = require_runtimes(runtimes)
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
+        self._beginning = Beginning(start=start, epochs=epochs)
         self._progress = Progress(epochs, self.rules)
         self._teacher = DenseTeacher(distillation)
 
@@ -174,6 +182,8 @@ class QuantizationAwareTraining(pl.Callback):
         if goes_on(pl_module):
             self._require_resumed(network)
         self._learn_if_dense(network)
+        if not self._progress.is_begun:
+            self._check(trainer, pl_module)
         bits = self.bits
         if bits is not None and self._limits is None:
             example = capture_example(trainer, pl_module, self.network)
@@ -187,8 +197,10 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_finished:
             self._stop_teaching(trainer)
-        elif not self._progress.is_begun and self._is_due(trainer, trainer.current_epoch):
-            self._begin(trainer, pl_module)
+        elif not self._progress.is_begun:
+            self._beginning.require_after(structural_others(trainer, self))
+            if self._is_due(trainer, trainer.current_epoch):
+                self._begin(trainer, pl_module)
 
     @override
     def on_train_batch_start(
@@ -269,12 +281,18 @@ class QuantizationAwareTraining(pl.Callback):
             }
 
     def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
-        if self.start is not None:
-            return epoch >= self.start
         others = structural_others(trainer, self)
-        if self.epochs == 0 and not others:
-            return epoch == trainer.max_epochs
-        return all(callback.is_finished for callback in others)
+        return self._beginning.is_due(epoch, trainer.max_epochs, others)
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say before the first step what would else be found out when quantisation begins."""
+        _, network = find_network(pl_module, self.network)
+        self._plan(network, capture_example(trainer, pl_module, self.network), saturating=())
+        if self._beginning.is_missed(trainer.max_epochs):
+            rank_zero_warn(
+                f"quantisation will not begin: start is {self.start}, and the fit ends after "
+                f"max_epochs={trainer.max_epochs}; raise max_epochs, or begin earlier"
+            )
 
     def _saturating(self) -> list[str]:
         return [runtime for runtime in self.runtimes if saturates(runtime)]

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, call_arguments, observing
+from lightning_cost.network.whole_file import require_place
 from lightning_cost.quantization.convert import QuantizeDequantize, StoredIntegers, stored_layers
 from lightning_cost.quantization.operators import (
     dequantize_filters_from,
@@ -50,6 +51,7 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
     path = Path(path)
     if path.suffix != ".pte":
         raise ValueError(f"path must end in .pte for ExecuTorch, got {str(path)!r}; name it so")
+    require_place(path)
     if importlib.util.find_spec("executorch") is None:
         raise ValueError(
             "path must be written with the package executorch, which is missing; install it: "

@@ -74,7 +74,9 @@ class ActivationFakeQuantizer(nn.Module):
             return
         share = (1.0 / self.num_observed).clamp_min(_AVERAGING)
         for average, extreme in ((self.min_value, low), (self.max_value, high)):
-            average += share * (extreme - average)
+            moved = average + share * (extreme - average)
+            # an infinite one stays: infinity less itself would be told as NaN
+            average.copy_(torch.where(average.isfinite(), moved, average))
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale (float32) and zero point (int32); 0.0 is always on the grid."""

@@ -1,7 +1,7 @@
 """Where fake quantisers go: which weights, and on the way into or out of which modules."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,12 @@ _CONVOLUTIONS = (
 )
 LAYERS = (*_CONVOLUTIONS, nn.Linear)
 TABLES = (nn.Embedding,)
+# the functions that runtimes compute from an integer weight
+_OF_WEIGHT = {
+    *(F.conv1d, F.conv2d, F.conv3d),
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(F.linear, F.embedding, torch.embedding),
+}
 # the activations that runtimes compute inside an integer convolution
 _FUSED = {
     F.relu,
@@ -163,7 +169,7 @@ def _left_float(network: nn.Module, dataflow: Dataflow, exclude: Sequence[str]) 
     )
     reasons = {}
     for name, module in network.named_modules():
-        reason = _reason(module, dataflow.calls_of(name), holders, dataflow.tensors)
+        reason = _reason(module, dataflow.calls_of(name), holders, dataflow)
         if _is_within(name, exclude):
             reason = "excluded"
         if reason is not None and _has_weight(module):
@@ -172,13 +178,14 @@ def _left_float(network: nn.Module, dataflow: Dataflow, exclude: Sequence[str]) 
 
 
 def _reason(
-    module: nn.Module, calls: list[Call], holders: Counter[int], tensors: Mapping[int, Tensor]
+    module: nn.Module, calls: list[Call], holders: Counter[int], dataflow: Dataflow
 ) -> str | None:
     if isinstance(module, nn.MultiheadAttention):
         return _reason_of_attention(module, calls)
     if not isinstance(module, (*LAYERS, *TABLES)):
         return f"{type(module).__name__} has no quantised form"
-    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+    weight = module._parameters.get("weight")
+    if weight is None:
         return "its weight is computed from others"
     if any(holders[id(own)] > 1 for own in module._parameters.values() if own is not None):
         return "it shares its weight or bias with another module"
@@ -188,8 +195,11 @@ def _reason(
         return "it does not take and return a tensor"
     if isinstance(module, TABLES):
         return _reason_of_table(module)
-    if any(not tensors[call.inputs[0].tensor].is_floating_point() for call in calls):
+    if any(not dataflow.tensors[call.inputs[0].tensor].is_floating_point() for call in calls):
         return "its first input is not in floating point"
+    readers = dataflow.readers_of(Value(id(weight), weight._version))
+    if not any(reader.function in _OF_WEIGHT for reader in readers):
+        return "its forward computes another weight from its own"
     return None
 
 

@@ -1,10 +1,12 @@
 """How a network is quantised, beside the scheme."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_cost.quantization.observers import require_observer
 from lightning_cost.quantization.schemes.registry import get_scheme
+from lightning_cost.quantization.settings import require_type
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,8 +31,8 @@ class QuantizationRules:
             rate of one that does.
 
     Raises:
-        ValueError: If a number is out of range, a name unknown, or ``gradual`` is combined with
-            scales that are learned.
+        ValueError: If a number is out of range, a name unknown, a setting of another type than is
+            said here, or ``gradual`` is combined with scales that are learned.
     """
 
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -43,15 +45,24 @@ class QuantizationRules:
     freeze_norms_after: float = 0.9
 
     def __post_init__(self) -> None:
+        if not isinstance(self.overrides, Mapping):
+            raise ValueError(
+                "overrides must be schemes by the name or pattern of layers, got "
+                f"{self.overrides!r}; write for example {{'stages.*': 'int8'}}"
+            )
         for each in self.overrides.values():
             get_scheme(each)
+        self._check_exclude()
         require_observer(self.observer)
+        require_type("learns_scales", self.learns_scales, False)
+        require_type("calibration_samples", self.calibration_samples, 512)
         if self.calibration_samples < 1:
             raise ValueError(
                 f"calibration_samples must be >= 1, got {self.calibration_samples}; 512 is usual"
             )
         for name, usual in (("freeze_after", 0.5), ("freeze_norms_after", 0.9)):
             share = getattr(self, name)
+            require_type(name, share, usual)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {share}; {usual} is usual")
         self._check_gradual()
@@ -69,8 +80,22 @@ class QuantizationRules:
         # a hair before the end the quotient may be rounded up to the length
         return self.gradual[min(place, len(self.gradual) - 1)]
 
+    def _check_exclude(self) -> None:
+        is_list = isinstance(self.exclude, Sequence) and not isinstance(self.exclude, str)
+        if not is_list or not all(isinstance(name, str) and name for name in self.exclude):
+            raise ValueError(
+                f"exclude must be a list of names of modules, got {self.exclude!r}; write for "
+                "example ['stem', 'head.0']"
+            )
+
     def _check_gradual(self) -> None:
         shares = self.gradual
+        if not isinstance(shares, Sequence):
+            raise ValueError(
+                f"gradual must be a list of shares, got {shares!r}; INQ has [0.5, 0.75, 0.875, 1]"
+            )
+        for share in shares:
+            require_type("each share of gradual", share, 0.5)
         if not shares:
             return
         ascends = all(low < high for low, high in zip([0.0, *shares], shares, strict=False))

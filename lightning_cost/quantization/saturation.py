@@ -1,7 +1,7 @@
 """Whether a runtime's 8-bit products overflow on this machine, found by trying."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,3 +81,18 @@ def probe_saturation(load: Callable[[nn.Module, Example], Session]) -> bool:
     with load(deployed, example) as session:
         parity = check_parity(deployed, session, example, max_error_ratio=_MAX_ERROR_RATIO)
     return not parity.passed
+
+
+def require_runtimes(names: Sequence[str]) -> tuple[str, ...]:
+    """The runtimes that are to be asked, if there are such.
+
+    Raises:
+        ValueError: If ``names`` is no list of them, or one is unknown or not installed.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ValueError(
+            f"runtimes must be a list of names, got {names!r}; write for example ['openvino']"
+        )
+    for name in names:
+        get_runtime(name)
+    return tuple(names)

@@ -12,6 +12,10 @@ _HINT = (
     "Weights that are powers of two run as int8 on CPUs and GPUs, no faster than int8; hardware "
     "that shifts and adds in place of multiplying saves energy by them."
 )
+_UNTRAINED = (
+    "Integers of as many bits are to be compared with what was calibrated only: neither was "
+    "trained with rounding. Their latency was not measured; powers of two run as such integers."
+)
 _SHIFTING = {"power_of_two", "flightnn", "apot"}
 
 
@@ -41,8 +45,9 @@ def quantization(report: Mapping[str, Any]) -> Markup | None:
     left = [f"{name}: {why}" for name, why in record["left_float"].items()]
     if left:
         facts.append(("left in floating point", "; ".join(left)))
-    hint = _HINT if set(schemes) & _SHIFTING else None
-    return section("Quantisation", pairs(facts), hint=hint)
+    hints = [_HINT] if set(schemes) & _SHIFTING else []
+    hints += [_UNTRAINED] if record["integers"] is not None else []
+    return section("Quantisation", pairs(facts), hint=" ".join(hints))
 
 
 def _integers(record: Mapping[str, Any] | None) -> list[tuple[str, Markup]]:

@@ -24,6 +24,7 @@ from lightning_cost.cost.forward import (
     with_batch_size,
 )
 from lightning_cost.cost.size import loaded_bytes
+from lightning_cost.network.whole_file import require_place
 from lightning_cost.runtime.onnx_addends import round_addends_twice
 from lightning_cost.runtime.onnx_notes import remove_notes
 
@@ -41,16 +42,23 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
     Args:
         network: In its deployed form; quantised ones hold quantise and dequantise operators.
         example: One batch as the network takes it.
-        path: The file to write; its folder must exist.
+        path: The file to write, which ends in ``.onnx``; its folder must exist.
 
     Returns:
         ``path``.
 
     Raises:
-        ValueError: If the packages that export needs are missing, the network does not export
-            with a dynamic batch axis, or it is larger than one file may be.
+        ValueError: If ``path`` has another ending, the packages that export needs are missing, the
+            network does not export with a dynamic batch axis, or it is larger than one file may be.
         OSError: If ``path`` cannot be written.
     """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(
+            f"path must end in .onnx, got {str(path)!r}; name it so, or choose the runtime whose "
+            "format it is to have"
+        )
+    require_place(path)
     if not is_export_available():
         raise ValueError(
             "path must be written with the packages onnx and onnxscript, which are missing; "
@@ -81,8 +89,8 @@ def write_onnx(network: nn.Module, example: Example, path: str | Path) -> Path:
     _tell_apart(program.model.graph)
     round_addends_twice(program.model)
     remove_notes(program.model)
-    _save(program, Path(path), network)
-    return Path(path)
+    _save(program, path, network)
+    return path
 
 
 def _save(program: Any, path: Path, network: nn.Module) -> None:

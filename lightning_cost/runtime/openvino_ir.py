@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from lightning_cost.cost.forward import Example
+from lightning_cost.network.whole_file import require_place
 from lightning_cost.runtime.onnx_file import write_onnx
 from lightning_cost.runtime.standalone import openvino_core
 
@@ -42,8 +43,7 @@ def write_openvino_ir(network: nn.Module, example: Example, path: str | Path) ->
         )
     import openvino
 
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
+    require_place(path)
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = write_onnx(network, example, Path(folder) / "model.onnx")
         core = openvino_core()

@@ -15,11 +15,13 @@ from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
-from lightning_cost.network.lineage import lineage_of
+from lightning_cost.network.lineage import apply_change, lineage_of
 from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
+from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.callback import QuantizationAwareTraining
+from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.recipe.callbacks import compress_to
 from lightning_cost.zoo.data import ImageData
 from lightning_cost.zoo.sources import ImageSource, LabelledImages
@@ -292,3 +294,18 @@ def test_pruning_is_not_begun_on_batches_that_the_default_loss_cannot_judge(tmp_
     ):
         setting.trainer(tmp_path, callbacks).fit(module, data)
     assert lineage_of(module.network) == ()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_quantisation_that_begins_before_the_channels_are_gone(tmp_path, order):
+    both = [QuantizationAwareTraining(start=3), setting.callbacks()[1]]
+    message = r"start must be >= 6, .* GlobalRankingPruning ends there, got 3; leave it out"
+    refused(tmp_path, [both[index] for index in order], message)
+
+
+def test_pruning_of_a_network_that_is_prepared_for_quantisation(tmp_path):
+    module, example = setting.module(), torch.randn(2, 1, 8, 8)
+    apply_change(module.network, plan_quantization(module.network, example))
+    calibrate(module.network, [example])
+    message = r"network must be pruned before it is prepared for quantisation, got .*; prune a netw"
+    refused(tmp_path, [setting.callbacks()[1]], message, module=module)

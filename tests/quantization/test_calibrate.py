@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from torch import nn
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
+from lightning_cost.quantization.observers import OBSERVERS
 from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from tests.quantization.networks import prepared
 
 
@@ -51,6 +54,16 @@ def test_bad_data_leaves_the_ranges(batches, message):
     (quantizer,) = activation_fake_quantizers(network).values()
     assert quantizer.max_value == 1
     assert not quantizer.is_calibrating
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_infinity_is_told_as_what_it_is_whatever_comes_after(observer):
+    network = nn.Sequential(nn.Linear(2, 2))
+    rules = QuantizationRules(observer=observer)
+    apply_change(network, plan_quantization(network, torch.zeros(1, 2), rules=rules))
+    batches = torch.tensor([[-1.0, 2], [-1, math.inf], [-1, 2], [-1, 1]]).unsqueeze(1)
+    with pytest.raises(ValueError, match=r"must be finite, got \[-[\d.]+, inf\] .* infinity in"):
+        calibrate(network, batches)
 
 
 def test_error_in_the_network_leaves_the_ranges():

@@ -431,6 +431,13 @@ def test_preview_is_what_is_deployed():
         ({"scheme": "int9"}, r"scheme must be one of 'int8', .*, got 'int9'"),
         ({"start": -1}, r"start must be >= 0, got -1"),
         ({"epochs": -1}, r"epochs must be >= 0, got -1"),
+        ({"runtimes": ["nope"]}, r"runtime must be one of eager, .*, got 'nope'; choose one"),
+        ({"runtimes": ["executorch"]}, r"runtime must be one of eager, .*, got 'executorch'; choo"),
+        ({"runtimes": "openvino"}, r"runtimes must be a list of names, got 'openvino'; write for"),
+        ({"start": 1.5}, r"start must be a whole number, got 1.5; 8 is usual"),
+        ({"start": True}, r"start must be a whole number, got True"),
+        ({"epochs": "2"}, r"epochs must be a whole number, got '2'; 2 is usual"),
+        ({"epochs": 2.5}, r"epochs must be a whole number, got 2.5; 2 is usual"),
     ],
 )
 def test_bad_arguments(settings, message):
@@ -438,10 +445,49 @@ def test_bad_arguments(settings, message):
         QuantizationAwareTraining(**settings)
 
 
-def test_unknown_exclude_is_an_error_of_the_fit():
-    quantization = QuantizationAwareTraining(start=0, rules=QuantizationRules(exclude=["stem"]))
-    with pytest.raises(ValueError, match=r"exclude must name modules of the network, got 'stem'"):
-        trainer_with(quantization, max_epochs=1).fit(Classifier(), loader(128))
+class Steps(Callback):
+    """Counts training steps."""
+
+    num_steps = 0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.num_steps += 1
+
+
+@pytest.mark.parametrize(
+    ("scheme", "rules", "message"),
+    [
+        ("int8", {"exclude": ["stem"]}, r"exclude must name modules of the network, got 'stem'"),
+        ("int4", {"overrides": {"nope*": "int8"}}, r"overrides must match layers .* got 'nope\*'"),
+        (
+            "flightnn",
+            {"gradual": [0.5, 1]},
+            "gradual must be empty where a scheme decides on terms",
+        ),
+    ],
+)
+def test_rules_that_do_not_fit_the_network_are_refused_before_the_first_step(
+    scheme, rules, message
+):
+    quantization = QuantizationAwareTraining(scheme, start=1, rules=QuantizationRules(**rules))
+    steps = Steps()
+    with pytest.raises(ValueError, match=message):
+        trainer_with(steps, quantization, max_epochs=3).fit(Classifier(), loader(128))
+    assert steps.num_steps == 0
+
+
+def test_a_start_after_the_end_is_told_before_the_first_step():
+    quantization, steps = QuantizationAwareTraining(start=40), Steps()
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            assert steps.num_steps == 0
+            trainer.should_stop = True
+
+    with pytest.warns(UserWarning, match=r"will not begin: start is 40, .* max_epochs=6; raise"):
+        trainer_with(steps, quantization, Stop(), max_epochs=6, limit_train_batches=1).fit(
+            Classifier(), loader(64)
+        )
 
 
 @pytest.mark.parametrize("scheme", ["power_of_two_2", {"name": "flightnn", "mean_terms": 2}])

@@ -2,11 +2,14 @@ import copy
 import io
 import json
 
+import onnx
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from lightning_cost import export, measure
+from lightning_cost.cost.resource import Resource
 from lightning_cost.network.lineage import (
     apply_change,
     lineage_from_list,
@@ -14,6 +17,7 @@ from lightning_cost.network.lineage import (
     lineage_to_list,
     replay,
 )
+from lightning_cost.quantization.calibrate import calibrate
 from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, freeze_observers
 from lightning_cost.quantization.norms import freeze_norms
 from lightning_cost.quantization.plan import plan_quantization
@@ -227,6 +231,48 @@ def test_layer_whose_first_input_is_whole_numbers():
 
     change = plan_quantization(Network(), torch.randn(3, 2))
     assert change.left_float == {"chosen": "its first input is not in floating point"}
+
+
+class Standardised(nn.Conv2d):
+    """Its forward centres the weight."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class Shifted(nn.Conv2d):
+    """Its forward does something to the input, and nothing to the weight."""
+
+    def forward(self, x):
+        return super().forward(x.roll(1, -1)) * (1 + self.weight.square().mean())
+
+
+@pytest.mark.parametrize(("kind", "num_float"), [(Shifted, 0), (Standardised, 1)])
+def test_layer_that_computes_on_its_weight_is_left_in_floating_point(tmp_path, kind, num_float):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), kind(8, 8, 3, padding=1), nn.ReLU()),
+        nn.Conv2d(8, 8, 3),
+    )
+    x = torch.randn(2, 3, 8, 8)
+    change = plan_quantization(network, x)
+    reason = "its forward computes another weight from its own"
+    assert change.left_float == dict.fromkeys(["2"][:num_float], reason)
+    apply_change(network, change)
+    calibrate(network, [x])
+    graph = onnx.load(export(network, tmp_path / "network.onnx", x)).graph
+    dequantized = {
+        name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    in_float = [node for node in convolutions if node.input[1] not in dequantized]
+    assert (len(convolutions), len(in_float)) == (3, num_float)
+    in_integers = sum(8 * 9 * channels for channels in (3, 8, 8)) + 3 * (3 * 4 * 8)
+    # four bytes a weight in place of one, and no scales of weight and bias
+    more = 3 * 8 * 8 * 9 - 2 * 4 * 8
+    size_bytes = measure(network, x)[Resource.size_bytes].value
+    assert size_bytes == in_integers + num_float * more
 
 
 def test_exclude_takes_everything_within():

@@ -2,7 +2,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from lightning_cost.cost.macs import count_macs
+from lightning_cost.network.deploy import deployed_copy
+from lightning_cost.network.lineage import apply_change
+from lightning_cost.quantization.calibrate import calibrate
+from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.powers import PowerOfTwo, sums_of_powers
 from lightning_cost.quantization.terms import ChosenTerms, assign_terms
@@ -45,6 +52,21 @@ def test_a_larger_budget_takes_no_term_away(seed):
         assert before is None or (now >= before).all()
         before = now.clone()
     assert (before == 2).all()
+
+
+def test_a_filter_without_terms_is_zeros_and_stays():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    x = torch.randn(4, 2, 4, 4)
+    dense_macs = count_macs(network, x).total
+    rules = QuantizationRules(overrides={"0": {"name": "flightnn", "mean_terms": 0.5}})
+    apply_change(network, plan_quantization(network, x, rules=rules))
+    calibrate(network, [x])
+    deployed = deployed_copy(network, x)
+    values = deployed[0].stored_weight.values
+    assert values.shape == (16, 2, 3, 3)
+    assert int((values == 0).flatten(1).all(1).sum()) >= 8
+    assert count_macs(deployed, x).total == dense_macs
 
 
 def test_layers_of_other_means_have_budgets_of_their_own():

@@ -56,6 +56,16 @@ def test_export_of_an_unknown_format(tmp_path):
         export(nn.Linear(2, 2), tmp_path / "model", torch.zeros(1, 2), runtime="tflite")
 
 
+def test_export_to_another_ending_or_no_folder(tmp_path):
+    network, x = nn.Linear(2, 2), torch.zeros(1, 2)
+    with pytest.raises(ValueError, match=r"path must end in \.onnx, got '.*foo\.bar'; name it so"):
+        export(network, tmp_path / "foo.bar", x)
+    for runtime, name in (("onnx", "a.onnx"), ("openvino", "a.xml")):
+        with pytest.raises(FileNotFoundError, match=r"path must lie in a folder that exists, got "):
+            export(network, tmp_path / "none" / name, x, runtime=runtime)
+    assert not list(tmp_path.iterdir())
+
+
 def test_export_to_openvino(tmp_path):
     path = export(nn.Linear(2, 2), tmp_path / "model.xml", torch.zeros(1, 2), runtime="openvino")
     assert path.read_text().startswith("<?xml")

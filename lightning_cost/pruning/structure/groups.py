@@ -1,7 +1,7 @@
 """Finding the channel groups of a network."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -9,6 +9,8 @@ import numpy as np
 from torch import nn
 
 from lightning_cost.cost.forward import Example
+from lightning_cost.network.deploy import Deployable
+from lightning_cost.network.lineage import lineage_of
 from lightning_cost.pruning.structure.followers import with_followers
 from lightning_cost.pruning.structure.grouping import ChannelGroup, Grouping, Member
 from lightning_cost.pruning.structure.labels import Ints, Units
@@ -46,9 +48,11 @@ def channel_groups(
         The groups, in the order of ``named_modules``, and the layers that are left alone.
 
     Raises:
-        ValueError: If ``exclude`` names a module that the network does not have.
+        ValueError: If ``exclude`` names a module that the network does not have, or if the network
+            is prepared for quantisation.
     """
     modules = dict(network.named_modules())
+    _require_floating_point(modules.values())
     for name in exclude:
         if name not in modules:
             raise ValueError(
@@ -71,6 +75,14 @@ def channel_groups(
     grids = [(grid.module, units.of[grid.labels.numpy()]) for grid in found.links.grids]
     grouping = with_followers(network, example, grouping, units_of, grids)
     return grouping.without(faulty_groups(network, example, grouping), _FAULTY)
+
+
+def _require_floating_point(modules: Iterable[nn.Module]) -> None:
+    if any(isinstance(change, Deployable) for module in modules for change in lineage_of(module)):
+        raise ValueError(
+            "network must be pruned before it is prepared for quantisation, got one with fake "
+            "quantisers; prune a network in floating point, and quantise what comes of it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
+
+from lightning_cost.network.whole_file import whole_file
 
 _MAGIC = b"LCPACKED"
 _VERSION = 1
@@ -25,17 +26,15 @@ def write_container(path: Path, header: dict[str, Any], body: bytes) -> None:
         path: The file to write.
         header: JSON-compatible; stored compressed.
         body: Stored as it is.
+
+    Raises:
+        OSError: If ``path`` cannot be written.
     """
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     stored = zlib.compress(text, 9)
     front = _FRONT.pack(_MAGIC, _VERSION, len(stored), len(text), len(body))
-    content = b"".join([front, _digest(front, stored, body), stored, body])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(b"".join([front, _digest(front, stored, body), stored, body]))
 
 
 def read_container(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -48,6 +47,13 @@ def read_container(path: Path) -> tuple[dict[str, Any], bytes]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is another one, of a later version, cut off or changed.
     """
+    if path.is_dir():
+        raise _refused(path, "a folder", "give a file that save_packed wrote")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"path must be a file that save_packed wrote, got {str(path)!r}, where there is none; "
+            "give the path that save_packed returned"
+        )
     size = path.stat().st_size
     with path.open("rb") as file:
         front = file.read(FRONT_BYTES)

@@ -20,9 +20,14 @@ MOST_TERMS = 2
 class FLightNN(Scheme):
     """Each filter is a sum of zero, one or two powers of two for each weight, as training decides.
 
-    A filter of zero terms is gone. Which filters get how many follows from thresholds that are
-    trained, one a filter and term; a controller keeps the mean over all weights at ``mean_terms``
-    in every step, so that the size is known beforehand and no penalty needs to be weighed.
+    Which filters get how many follows from thresholds that are trained, one a filter and term; a
+    controller keeps the mean over all weights at ``mean_terms`` in every step, so that the size is
+    known beforehand and no penalty needs to be weighed. That mean is the budget, there is none in
+    bytes: a weight takes ``4 * mean_terms`` bits.
+
+    A filter of zero terms has zeros for weights, which take no room in a packed file. It is not
+    removed: its channel stays, and with it the MACs and the bytes of an ONNX file. Channels are
+    removed by pruning, before quantisation.
 
     Args:
         mean_terms: Terms of a weight, on average over the weights of the network's layers with
@@ -41,7 +46,10 @@ class FLightNN(Scheme):
     mean_terms: float = 1.3
     reduced_range: bool = False
 
+    @override
     def __post_init__(self) -> None:
+        # no super(): the class that slots make is another one
+        Scheme.__post_init__(self)
         if not 0 < self.mean_terms <= MOST_TERMS:
             raise ValueError(
                 f"mean_terms must be in (0, {MOST_TERMS}], got {self.mean_terms}; 1.3 is usual"

@@ -61,7 +61,10 @@ class PowerOfTwo(Scheme):
     terms: int = 1
     reduced_range: bool = False
 
+    @override
     def __post_init__(self) -> None:
+        # no super(): the class that slots make is another one
+        Scheme.__post_init__(self)
         if self.terms not in (1, 2):
             raise ValueError(f"terms must be 1 or 2, got {self.terms}; int8 has more levels")
 

@@ -98,10 +98,6 @@ def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
     if kind is None:
         known = ", ".join(repr(known) for known in (*SCHEMES, *_SHORT))
         raise ValueError(f"scheme must be one of {known}, got {name!r}; choose one of these names")
-    usual = kind()
-    for setting, value in settings.items():
-        if hasattr(usual, str(setting)):
-            _check_type(kind, str(setting), value, getattr(usual, str(setting)))
     try:
         return kind(**settings)
     except TypeError:
@@ -110,20 +106,6 @@ def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
             f"a scheme {kind.name!r} must have settings of these names: {known}, got "
             f"{sorted(map(str, settings))}; leave the others out"
         ) from None
-
-
-def _check_type(kind: type[Scheme], setting: str, value: object, usual: object) -> None:
-    """Refuse a value of another type than the usual one; whole numbers are numbers too."""
-    if isinstance(usual, bool):
-        is_right, wanted = isinstance(value, bool), "true or false"
-    else:
-        allowed = (int, float) if isinstance(usual, float) else int
-        is_right = isinstance(value, allowed) and not isinstance(value, bool)
-        wanted = "a number" if isinstance(usual, float) else "a whole number"
-    if not is_right:
-        raise ValueError(
-            f"{setting} of scheme {kind.name!r} must be {wanted}, got {value!r}; {usual!r} is usual"
-        )
 
 
 def _without_name(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What every scheme is: a grid of integers, and a scale for each filter."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lightning_cost.quantization.schemes.nearest import fitted_scale, nearest_levels
+from lightning_cost.quantization.settings import require_type
 
 
 @dataclass(kw_only=True, slots=True)
@@ -15,9 +16,17 @@ class Scheme(ABC):
 
     Whatever the scheme, integers fit into int8 and come with one scale for each filter, so that
     every scheme is deployed through the same operators.
+
+    Raises:
+        ValueError: If a setting is of another type than its default.
     """
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            told = f"{each.name} of scheme {self.name!r}"
+            require_type(told, getattr(self, each.name), each.default)
 
     @property
     @abstractmethod

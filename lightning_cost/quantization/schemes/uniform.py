@@ -68,7 +68,10 @@ class LowBit(Scheme):
     name: ClassVar[str] = "low_bit"
     bits: int = 4
 
+    @override
     def __post_init__(self) -> None:
+        # no super(): the class that slots make is another one
+        Scheme.__post_init__(self)
         if not 2 <= self.bits <= 8:
             raise ValueError(f"bits must be in 2 to 8, got {self.bits}; 4 is usual")
 

@@ -47,8 +47,6 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "export": "complex-valued input",
         "resume": "got torch.complex64 at .first.weight.",
     },
-    # converted layers have no parameters that its code could double
-    "functional_call": {"quantise": "by rules.exclude", "export": "by rules.exclude"},
     # the runtime of the walk has no convolutions in these types
     **dict.fromkeys(("double", "bfloat16"), _NO_KERNEL),
 }

@@ -39,6 +39,7 @@ from lightning_cost.quantization.prepare import is_prepared
 from lightning_cost.runtime.contract import open_file
 from tests.gauntlet.strange import fits
 from tests.gauntlet.strange.case import Case
+from tests.gauntlet.strange.integer_weights import require_integer_weights
 from tests.gauntlet.strange.laws import (
     noise_share,
     outputs_of,
@@ -262,6 +263,7 @@ class Walk:
         before = state_of(network)
         export(network, path, example)
         require_untouched(before, network, "export")
+        require_integer_weights(network, example, path)
         deployed = deployed_copy(network, example)
         # integers are rounded the other way here and there
         share = 0.06 if is_prepared(network) else 1e-3

@@ -62,8 +62,25 @@ def test_other_files(tmp_path_factory, content):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"path must be a file .*none', where .*; give the"):
         read_container(tmp_path / "none")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"path must be a whole packed file, got a folder at .*; g"
+    ):
+        read_container(tmp_path)
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"got '.*/none/pk\.bin'; make '.*/none' first"):
+        write_container(tmp_path / "none" / "pk.bin", HEADER, b"")
+    with pytest.raises(
+        IsADirectoryError, match=r"path must be that of a file, .* is a folder; add"
+    ):
+        write_container(tmp_path, HEADER, b"")
+    assert not list(tmp_path.iterdir())
 
 
 def forged(path, stored, num_text, *, version=1, body=b""):

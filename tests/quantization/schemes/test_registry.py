@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from omegaconf import OmegaConf
@@ -85,3 +86,31 @@ def test_what_is_no_scheme_is_refused(given):
 def test_settings_of_another_type_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         get_scheme(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (LowBit, {"bits": 4.5}, "bits of scheme 'low_bit' must be a whole number, got 4.5; 4 is"),
+        (LowBit, {"bits": "4"}, "bits of scheme 'low_bit' must be a whole number, got '4'; 4 is"),
+        (
+            PowerOfTwo,
+            {"terms": True},
+            "terms of scheme 'power_of_two' must be a whole .*, got True",
+        ),
+        (
+            FLightNN,
+            {"mean_terms": "1"},
+            "mean_terms of scheme 'flightnn' must be a number, got '1'",
+        ),
+        (
+            FLightNN,
+            {"mean_terms": math.nan},
+            r"mean_terms must be in \(0, 2\], got nan; 1.3 is usu",
+        ),
+        (Int8, {"reduced_range": "no"}, "reduced_range of scheme 'int8' must be true or false"),
+    ],
+)
+def test_so_are_those_of_a_class(kind, settings, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**settings)
