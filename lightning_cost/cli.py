@@ -44,6 +44,7 @@ from lightning_cost.recipe.profile import ProfileConfig, import_results, profile
 from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
+from lightning_cost.report.files import REPORT_NAME
 from lightning_cost.report.html import write_report
 from lightning_cost.report.sweep.page import sweep_table, write_sweep
 from lightning_cost.report.sweep.rows import collect
@@ -310,15 +311,23 @@ def _single_runs(overrides: list[str]) -> list[list[str]]:
 
 
 def _report(words: list[str]) -> int:
-    if len(words) != 1:
+    asks_for_help = words in (["-h"], ["--help"])
+    if asks_for_help or len(words) != 1:
         print(USAGE, file=sys.stderr)
-        return BAD_INPUT
+        return KEPT if asks_for_help else BAD_INPUT
     directory = Path(words[0])
     try:
-        if (directory / "report.json").exists():
+        if (directory / REPORT_NAME).exists():
             print(write_report(directory))
-        else:
-            print(write_sweep(collect(directory), reported_study(directory)))
+            return KEPT
+        found, study = collect(directory), reported_study(directory)
+        if study is None and not found.rows and not found.unreadable:
+            holds = "without either" if directory.is_dir() else "which is no directory"
+            raise ValueError(
+                f"RUN_DIR must hold a {REPORT_NAME}, or SWEEP_DIR runs that do, got {words[0]!r} "
+                f"{holds}; give the directory that `lightning-cost fit` printed"
+            )
+        print(write_sweep(found, study))
     except (ValueError, OSError) as error:
         print(f"lightning-cost: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -121,7 +121,9 @@ def test_report_writes_the_page_anew(kept_run, capsys):
 
 def test_report_of_a_directory_without_runs(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == cli.BAD_INPUT
-    assert "sweep_dir must hold runs with a report.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "RUN_DIR must hold a report.json, or SWEEP_DIR runs that do, got" in said
+    assert "give the directory that" in said
 
 
 def test_a_broken_limit_is_exit_code_3(tmp_path, capsys):
@@ -578,6 +580,21 @@ def test_no_verb_and_an_unknown_one(capsys):
     assert cli.main(["report"]) == cli.BAD_INPUT
     assert capsys.readouterr().err.count("usage: lightning-cost fit") == 3
     assert cli.main(["--help"]) == 0
+    assert cli.main(["report", "--help"]) == 0
+    assert capsys.readouterr().err.count("usage: lightning-cost fit") == 2
+
+
+@pytest.mark.parametrize("verb", ["fit", "plan", "profile"])
+def test_help_of_a_verb_is_headed_by_its_name(verb, capsys):
+    cli.main([verb, "--help"])
+    assert capsys.readouterr().out.startswith(f"lightning-cost {verb} is powered by Hydra.")
+
+
+def test_a_directory_that_is_not_there_has_no_report(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "gone")]) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "RUN_DIR must hold a report.json" in said
+    assert "which is no directory; give the directory that" in said
 
 
 def test_a_network_and_data_of_ones_own(tmp_path, capsys, monkeypatch):
