@@ -531,6 +531,10 @@ def test_a_plan_of_bad_input(capsys, words, message):
             r"/nonexistent must hold Fashion-MNIST's .* Debian package dataset-fashion-mnist",
         ),
         (["data.source=imagenet"], r"source must be one of cifar10, digits, fashion_mnist, got"),
+        (
+            ["trainer.precision=bf16-true"],
+            r"trainer.precision must be one of 32-true, .*, got 'bf16-true'; bf16-mixed trains",
+        ),
         (["model.in_channels=3"], r"model must take the data's images of shape \[1, 8, 8\], got"),
         (["model._target_=nowhere.Net"], r"Error locating target 'nowhere.Net'"),
     ],
