@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from lightning_cost import cli, job
@@ -741,3 +742,42 @@ def test_a_group_that_is_not_named_is_refused_without_a_traceback(word, capsys):
     group = word.partition("=")[0].lstrip("~")
     assert f"lightning-cost: {group} must be one of " in told
     assert "Traceback" not in told
+
+
+OVERRIDES = "compress.quantization.overrides"
+
+
+@pytest.mark.parametrize("verb", ["fit", "plan"])
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        (f'{OVERRIDES}={{"stages.*": int8}}', "an override must be KEY=VALUE in Hydra's grammar"),
+        ("budget.macs=[1", "an override must be KEY=VALUE in Hydra's grammar"),
+        ("seed=two", "Value 'two' of type 'str' could not be converted to Integer full_key: seed"),
+        ("seed=${nothing}", "Interpolation key 'nothing' not found"),
+        ("compress.prunes=true", "'compress.prunes'. Key 'prunes' not in 'CompressSettings'"),
+        (f"{OVERRIDES}={{stem:int8}}", f"To append to your config use +{OVERRIDES}={{stem:int8}} "),
+        ("data=nowhere", "Could not find 'data/nowhere'"),
+    ],
+)
+def test_what_hydra_refuses_is_said_with_the_word_and_a_remedy(capsys, verb, word, what):
+    assert cli.main([verb, "hardware=raspberry_pi_4", "budget.macs=50%", word]) == cli.BAD_INPUT
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("lightning-cost: ")
+    assert what in told
+    assert word in told
+    assert told.endswith(("{stages.*:int8}'", "lists groups and settings"))
+
+
+def test_who_asks_hydra_for_a_traceback_gets_it(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException):
+        cli.main(["plan", "compress.prunes=true"])
+
+
+def test_patterns_of_layers_stand_without_quotes(capsys):
+    words = [f"+{OVERRIDES}={{stages.*:int4,stem.*:int9}}", "hardware=raspberry_pi_4"]
+    assert cli.main(["plan", "budget.macs=50%", *words]) == cli.BAD_INPUT
+    assert "got 'int9'" in capsys.readouterr().err
+    words[0] = words[0].replace("int9", "int8")
+    assert cli.main(["plan", "budget.macs=50%", *words]) == cli.KEPT
