@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ from lightning_cost.recipe.profile import ProfileConfig, import_results, profile
 from lightning_cost.recipe.run_dir import CONFIG_NAME
 from lightning_cost.recipe.run_plan import RunPlan
 from lightning_cost.recipe.shared_search import announce
+from lightning_cost.refusal import FULL_ERROR, REFUSALS, raising, refusal, unnamed_group
+from lightning_cost.report.files import REPORT_NAME
 from lightning_cost.report.html import write_report
 from lightning_cost.report.sweep.page import sweep_table, write_sweep
 from lightning_cost.report.sweep.rows import collect
@@ -248,7 +251,7 @@ def _for_each_configuration(
     Returns:
         The highest exit code.
     """
-    mistake = _unnamed_group(words)
+    mistake = unnamed_group(words)
     if mistake is not None:
         print(f"lightning-cost: {mistake}", file=sys.stderr)
         return BAD_INPUT
@@ -258,10 +261,18 @@ def _for_each_configuration(
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)
     sys.argv = [f"lightning-cost {verb}", *overrides]
     try:
-        with warnings.catch_warnings():
+        with raising(), warnings.catch_warnings():
             # it is what keeps our settings of a launcher within those that the launcher knows
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/.*validated against ConfigStore")
             application(job)()
+    except REFUSALS as error:
+        if FULL_ERROR in os.environ:
+            raise
+        print(f"lightning-cost: {refusal(error, words)}", file=sys.stderr)
+        return max([*job.exit_codes, BAD_INPUT])
+    except Exception:  # any: a defect, ours or of the user's code
+        traceback.print_exc()
+        return max([*job.exit_codes, BAD_INPUT])
     except SystemExit as stop:
         # Hydra's own word for a failure is 1; a sweep ends with the exit code of its jobs
         if stop.code not in (None, KEPT):
@@ -273,28 +284,6 @@ def _for_each_configuration(
     finally:
         sys.argv = argv
     return max(job.exit_codes, default=KEPT)
-
-
-def _unnamed_group(words: list[str]) -> str | None:
-    """What is wrong with a group that is not chosen by a name, which Hydra answers a traceback."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(words)
-    except HydraException:
-        return None  # Hydra will say so itself
-    for entry in parsed:
-        folder = conf_dir() / entry.key_or_group
-        if entry.is_sweep_override() or not folder.is_dir():
-            continue
-        value = entry.value()
-        if entry.is_delete() and value is None:
-            continue
-        if not isinstance(value, (str, list)):
-            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-            return (
-                f"{entry.key_or_group} must be one of {known}, got {value!r}; or set a value in "
-                f"it, as in {entry.key_or_group}.NAME=VALUE"
-            )
-    return None
 
 
 def _single_runs(overrides: list[str]) -> list[list[str]]:
@@ -310,15 +299,23 @@ def _single_runs(overrides: list[str]) -> list[list[str]]:
 
 
 def _report(words: list[str]) -> int:
-    if len(words) != 1:
+    asks_for_help = words in (["-h"], ["--help"])
+    if asks_for_help or len(words) != 1:
         print(USAGE, file=sys.stderr)
-        return BAD_INPUT
+        return KEPT if asks_for_help else BAD_INPUT
     directory = Path(words[0])
     try:
-        if (directory / "report.json").exists():
+        if (directory / REPORT_NAME).exists():
             print(write_report(directory))
-        else:
-            print(write_sweep(collect(directory), reported_study(directory)))
+            return KEPT
+        found, study = collect(directory), reported_study(directory)
+        if study is None and not found.rows and not found.unreadable:
+            holds = "without either" if directory.is_dir() else "which is no directory"
+            raise ValueError(
+                f"RUN_DIR must hold a {REPORT_NAME}, or SWEEP_DIR runs that do, got {words[0]!r} "
+                f"{holds}; give the directory that `lightning-cost fit` printed"
+            )
+        print(write_sweep(found, study))
     except (ValueError, OSError) as error:
         print(f"lightning-cost: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -11,7 +11,6 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +23,7 @@ from lightning_cost.recipe.config import RunConfig
 from lightning_cost.recipe.fit import fit
 from lightning_cost.recipe.run_dir import CONFIG_NAME, TRIAL_VARIABLE, is_finished
 from lightning_cost.recipe.shared_search import shared_search
+from lightning_cost.refusal import REFUSALS, refusal
 from lightning_cost.report.files import read_report
 from lightning_cost.report.limits import keeps_its_word
 from lightning_cost.sweep.job_record import JobRecord, records_dir
@@ -58,9 +58,10 @@ class ComposedJob:
         hydras, sys.argv = sys.argv, [self.program, self.verb, *self.words]
         try:
             return self._ended(self.work(composed))
-        except (ValueError, OSError, ImportError, HydraException) as error:
-            print(f"lightning-cost: {error}", file=sys.stderr)
-            return self._ended(BAD_INPUT, str(error))
+        except (*REFUSALS, ValueError, OSError, ImportError) as error:
+            said = refusal(error, self.words)
+            print(f"lightning-cost: {said}", file=sys.stderr)
+            return self._ended(BAD_INPUT, said)
         except (SystemExit, KeyboardInterrupt):  # the first is what Lightning makes of ctrl-C
             if self.verb == "fit":
                 print(f"lightning-cost: interrupted; {_way_on(composed)}", file=sys.stderr)

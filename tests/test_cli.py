@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from lightning_cost import cli, job
@@ -121,7 +122,9 @@ def test_report_writes_the_page_anew(kept_run, capsys):
 
 def test_report_of_a_directory_without_runs(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == cli.BAD_INPUT
-    assert "sweep_dir must hold runs with a report.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "RUN_DIR must hold a report.json, or SWEEP_DIR runs that do, got" in said
+    assert "give the directory that" in said
 
 
 def test_a_broken_limit_is_exit_code_3(tmp_path, capsys):
@@ -529,6 +532,10 @@ def test_a_plan_of_bad_input(capsys, words, message):
             r"/nonexistent must hold Fashion-MNIST's .* Debian package dataset-fashion-mnist",
         ),
         (["data.source=imagenet"], r"source must be one of cifar10, digits, fashion_mnist, got"),
+        (
+            ["trainer.precision=bf16-true"],
+            r"trainer.precision must be one of 32-true, .*, got 'bf16-true'; bf16-mixed trains",
+        ),
         (["model.in_channels=3"], r"model must take the data's images of shape \[1, 8, 8\], got"),
         (["model._target_=nowhere.Net"], r"Error locating target 'nowhere.Net'"),
     ],
@@ -578,6 +585,21 @@ def test_no_verb_and_an_unknown_one(capsys):
     assert cli.main(["report"]) == cli.BAD_INPUT
     assert capsys.readouterr().err.count("usage: lightning-cost fit") == 3
     assert cli.main(["--help"]) == 0
+    assert cli.main(["report", "--help"]) == 0
+    assert capsys.readouterr().err.count("usage: lightning-cost fit") == 2
+
+
+@pytest.mark.parametrize("verb", ["fit", "plan", "profile"])
+def test_help_of_a_verb_is_headed_by_its_name(verb, capsys):
+    cli.main([verb, "--help"])
+    assert capsys.readouterr().out.startswith(f"lightning-cost {verb} is powered by Hydra.")
+
+
+def test_a_directory_that_is_not_there_has_no_report(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "gone")]) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "RUN_DIR must hold a report.json" in said
+    assert "which is no directory; give the directory that" in said
 
 
 def test_a_network_and_data_of_ones_own(tmp_path, capsys, monkeypatch):
@@ -720,3 +742,42 @@ def test_a_group_that_is_not_named_is_refused_without_a_traceback(word, capsys):
     group = word.partition("=")[0].lstrip("~")
     assert f"lightning-cost: {group} must be one of " in told
     assert "Traceback" not in told
+
+
+OVERRIDES = "compress.quantization.overrides"
+
+
+@pytest.mark.parametrize("verb", ["fit", "plan"])
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        (f'{OVERRIDES}={{"stages.*": int8}}', "an override must be KEY=VALUE in Hydra's grammar"),
+        ("budget.macs=[1", "an override must be KEY=VALUE in Hydra's grammar"),
+        ("seed=two", "Value 'two' of type 'str' could not be converted to Integer full_key: seed"),
+        ("seed=${nothing}", "Interpolation key 'nothing' not found"),
+        ("compress.prunes=true", "'compress.prunes'. Key 'prunes' not in 'CompressSettings'"),
+        (f"{OVERRIDES}={{stem:int8}}", f"To append to your config use +{OVERRIDES}={{stem:int8}} "),
+        ("data=nowhere", "Could not find 'data/nowhere'"),
+    ],
+)
+def test_what_hydra_refuses_is_said_with_the_word_and_a_remedy(capsys, verb, word, what):
+    assert cli.main([verb, "hardware=raspberry_pi_4", "budget.macs=50%", word]) == cli.BAD_INPUT
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("lightning-cost: ")
+    assert what in told
+    assert word in told
+    assert told.endswith(("{stages.*:int8}'", "lists groups and settings"))
+
+
+def test_who_asks_hydra_for_a_traceback_gets_it(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException):
+        cli.main(["plan", "compress.prunes=true"])
+
+
+def test_patterns_of_layers_stand_without_quotes(capsys):
+    words = [f"+{OVERRIDES}={{stages.*:int4,stem.*:int9}}", "hardware=raspberry_pi_4"]
+    assert cli.main(["plan", "budget.macs=50%", *words]) == cli.BAD_INPUT
+    assert "got 'int9'" in capsys.readouterr().err
+    words[0] = words[0].replace("int9", "int8")
+    assert cli.main(["plan", "budget.macs=50%", *words]) == cli.KEPT

@@ -37,7 +37,8 @@ class Measurement:
         runtime: What ran the network (``"openvino"``, ...), where something did.
         num_threads: Threads that the runtime was given.
         batch_size: Samples in one forward pass; the value is for the whole pass.
-        dtype: The runtime's floating-point precision, such as ``"float32"``.
+        dtype: The runtime's floating-point precision, such as ``"float32"``; integer layers of a
+            quantised network do not compute in it.
         model: What an estimate was made with, such as ``"roofline"``.
         unsupported: Operators or parts that the value leaves out, by name.
     """

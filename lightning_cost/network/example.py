@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_cost.cost.forward import observing
 from lightning_cost.network.find import find_network
-from lightning_cost.network.loader import apart_from_fit, collect_batches
+from lightning_cost.network.loader import apart_from_fit, as_trained_on, collect_batches
 
 
 def capture_example(
@@ -20,8 +20,8 @@ def capture_example(
     """The inputs that reach the network for one training sample, batch of 1, on its device.
 
     They are taken from ``pl_module.example_input_array`` or else from the first training batch,
-    sent through ``pl_module.forward``, and caught where they enter the network. Random state and
-    network are left as they were.
+    in the Trainer's precision (bfloat16 for ``"bf16-true"``), sent through ``pl_module.forward``,
+    and caught where they enter the network. Random state and network are left as they were.
 
     Returns:
         A tensor, a tuple of positional arguments or a dict of keyword arguments.
@@ -33,8 +33,7 @@ def capture_example(
     inputs = pl_module.example_input_array
     if inputs is None:
         inputs = _first_inputs(trainer)
-    inputs = tree_map(_first_sample, inputs)
-    inputs = pl_module.transfer_batch_to_device(inputs, pl_module.device, 0)
+    inputs = as_trained_on(tree_map(_first_sample, inputs), trainer, pl_module)
     captured = _inputs_of(network, pl_module, inputs)
     return inputs if captured is None else captured
 
@@ -53,7 +52,7 @@ def capture_batches(
     inputs = []
     for batch in collect_batches(apart_from_fit(trainer.train_dataloader), num_samples):
         given = batch[0] if isinstance(batch, (tuple, list)) else batch
-        given = pl_module.transfer_batch_to_device(given, pl_module.device, 0)
+        given = as_trained_on(given, trainer, pl_module)
         captured = _inputs_of(network, pl_module, given)
         inputs.append(given if captured is None else captured)
     return inputs

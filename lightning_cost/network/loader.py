@@ -62,9 +62,14 @@ def training_samples(trainer: pl.Trainer, pl_module: pl.LightningModule, num_sam
     """
     batches = collect_batches(apart_from_fit(trainer.train_dataloader), num_samples)
     return first_samples(
-        [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in batches],
-        num_samples,
+        [as_trained_on(batch, trainer, pl_module) for batch in batches], num_samples
     )
+
+
+def as_trained_on(batch: Any, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
+    """``batch`` in the precision and on the device in which ``trainer`` hands batches out."""
+    converted = trainer.precision_plugin.convert_input(batch)
+    return pl_module.transfer_batch_to_device(converted, pl_module.device, 0)
 
 
 def held_out_data(trainer: pl.Trainer) -> Any:

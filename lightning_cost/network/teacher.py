@@ -53,7 +53,9 @@ class DenseTeacher:
         """Teach ``network`` in the training steps from here on; whether anything began."""
         if self.settings is None or self._network is None or not self._is_ready:
             return False
-        teacher = self._network.to(trainer.strategy.root_device)
+        # of a resumed run it was taken down before the Trainer converted the network
+        converted = trainer.precision_plugin.convert_module(self._network)
+        teacher = converted.to(trainer.strategy.root_device)
         self._teaching = Teaching(teacher, self.settings)
         self._teaching.start(trainer, network)
         return True

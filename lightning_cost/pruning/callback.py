@@ -27,6 +27,7 @@ from lightning_cost.network.learning_rate import learning_rate_state, restore_le
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.loader import (
     apart_from_fit,
+    as_trained_on,
     collect_batches,
     held_out_data,
     training_samples,
@@ -384,7 +385,7 @@ class GlobalRankingPruning(pl.Callback):
         demand, spent_before = self._demand(trainer), progress.search_flops
 
         def to_device(batch: Any) -> Any:
-            return pl_module.transfer_batch_to_device(copy.copy(batch), pl_module.device, 0)
+            return as_trained_on(copy.copy(batch), trainer, pl_module)
 
         def spend(flops: float) -> None:
             progress.search_flops = spent_before + flops

@@ -46,6 +46,8 @@ from lightning_cost.report.table import cost_table
 from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 def fit(
     config: RunConfig,
@@ -81,6 +83,12 @@ def fit(
     if config.hardware.is_local and config.hardware.runtime not in (None, AUTO):
         get_runtime(str(config.hardware.runtime), precision=config.hardware.precision)
     require_file_runtime()
+    if config.trainer.precision not in _PRECISIONS:
+        raise ValueError(
+            f"trainer.precision must be one of {', '.join(_PRECISIONS)}, so that weights are in "
+            f"float32, which the delivered file computes in, got {config.trainer.precision!r}; "
+            "bf16-mixed trains about as fast as bf16-true"
+        )
     callbacks = callbacks_for(config)
     num_classes = num_classes_of(network, first_images(data))
     if config.resume is None:

@@ -83,7 +83,7 @@ def quantization_record(
             "formula": packed_size_bytes(network),
         },
         "energy_mj": {
-            "model": _ENERGY_MODEL,
+            "model": f"{_ENERGY_MODEL}: {EnergyModel.load(_ENERGY_MODEL).source}",
             "multiplying": _energy_mj(deployed, example, is_shift_add=False),
             "shift_add": _energy_mj(deployed, example, is_shift_add=True),
         },

@@ -1,7 +1,7 @@
 """Numbers as people read them: three figures, a unit, and a name for what is missing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning_cost.cost.measurement import Measurement
@@ -191,11 +191,18 @@ def marked_text(measurement: Mapping[str, Any] | None) -> str:
     return f"{quantity(measurement['value'], measurement['unit'])} {origin(measurement)}"
 
 
-def conditions(measurement: Mapping[str, Any]) -> str:
+def conditions(measurement: Mapping[str, Any], bits: Iterable[float] = ()) -> str:
     """Where a measurement came from: runtime, threads, batch, precision, device, spread, certainty.
 
-    >>> conditions({"runtime": "openvino", "num_threads": 1, "batch_size": 1})
-    'openvino, 1 thread, batch 1'
+    Args:
+        measurement: As a report holds it.
+        bits: Of the weights of each layer that the network has in integers.
+
+    >>> latency = {"runtime": "openvino", "num_threads": 1, "batch_size": 1, "dtype": "float32"}
+    >>> conditions(latency)
+    'openvino, 1 thread, batch 1, float32'
+    >>> conditions(latency, bits=[8, 4, 8])
+    'openvino, 1 thread, batch 1, weights of 4 to 8 bits, floats in float32'
     """
     threads, unit = measurement.get("num_threads"), measurement.get("unit", "")
     batch, spread = measurement.get("batch_size"), measurement.get("spread")
@@ -203,7 +210,7 @@ def conditions(measurement: Mapping[str, Any]) -> str:
         measurement.get("runtime"),
         threads and f"{threads} thread{'s' if threads > 1 else ''}",
         batch and f"batch {batch}",
-        measurement.get("dtype"),
+        _precision(measurement.get("dtype"), bits),
         measurement.get("device"),
         None if spread is None else f"interquartile range {quantity(spread, unit)}",
         *_certainty(measurement, unit),
@@ -211,6 +218,15 @@ def conditions(measurement: Mapping[str, Any]) -> str:
     left_out = measurement.get("unsupported") or []
     parts += [f"without {', '.join(left_out)}"] if left_out else []
     return ", ".join(str(part) for part in parts if part)
+
+
+def _precision(dtype: str | None, bits: Iterable[float]) -> str | None:
+    """What a runtime computes in; ``dtype`` is that of its floating-point arithmetic alone."""
+    ordered = sorted(bits)
+    if dtype is None or not ordered:
+        return dtype
+    ends = dict.fromkeys(f"{each:.3g}" for each in (ordered[0], ordered[-1]))
+    return f"weights of {' to '.join(ends)} bits, floats in {dtype}"
 
 
 def _certainty(measurement: Mapping[str, Any], unit: str) -> list[str]:

@@ -32,7 +32,8 @@ def quantization(report: Mapping[str, Any]) -> Markup | None:
     )
     spent = (
         f"{quantity(energy['multiplying'], 'mJ')} with multipliers, "
-        f"{quantity(energy['shift_add'], 'mJ')} with shifts and additions ({energy['model']}) "
+        f"{quantity(energy['shift_add'], 'mJ')} with units that shift and add in their place "
+        f"({energy['model']}) "
     )
     facts = [
         ("schemes", ", ".join(f"{scheme} in {count} layers" for scheme, count in schemes.items())),

@@ -158,13 +158,13 @@ def provenance(report: Report) -> Markup:
     """Every number of the dense and the final network: how it was had, and under what."""
     stages = (("dense", "dense"), ("final", "as deployed"))
     rows = [
-        _origin(label(name), word, report[stage]["cost"][name])
+        _origin(label(name), word, report[stage], report[stage]["cost"][name])
         for name in dict.fromkeys([*report["dense"]["cost"], *report["final"]["cost"]])
         for stage, word in stages
         if name in report[stage]["cost"]
     ]
     rows += [
-        _origin(f"latency on {runtime}", word, value)
+        _origin(f"latency on {runtime}", word, report[stage], value)
         for stage, word in stages
         for runtime, value in report[stage]["latency_by_runtime"].items()
     ]
@@ -179,8 +179,10 @@ def provenance(report: Report) -> Markup:
     return section("Where the numbers come from", *body, hint=hint)
 
 
-def _origin(name: str, network: str, value: Mapping[str, Any]) -> list[str]:
-    where = conditions(value) or "the network alone"
+def _origin(
+    name: str, network: str, stage: Mapping[str, Any], value: Mapping[str, Any]
+) -> list[str]:
+    where = conditions(value, stage.get("bits", {}).values()) or "the network alone"
     figure = element("span", quantity(value["value"], value["unit"]), class_="figure")
     return [name, network, figure, how(value["method"]), where]
 

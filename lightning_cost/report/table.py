@@ -46,7 +46,7 @@ def _limit(entry: Mapping[str, Any] | None) -> list[str]:
 def _conditions(report: Mapping[str, Any]) -> list[str]:
     """One line for each value that depends on a device."""
     return [
-        f"{label(name)}, {word}: {conditions(value)}"
+        f"{label(name)}, {word}: {conditions(value, report[stage].get('bits', {}).values())}"
         for stage, word in (("dense", "dense"), ("final", "as deployed"))
         for name, value in report[stage]["cost"].items()
         if value.get("runtime") or value.get("device")

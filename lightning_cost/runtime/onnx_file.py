@@ -130,13 +130,19 @@ def feed(names: list[str], example: Example) -> dict[str, npt.NDArray[Any]]:
     Keyword arguments go by name, others in order.
 
     Raises:
-        ValueError: If the example does not have as many tensors as the file has inputs.
+        ValueError: If the example does not have as many tensors as the file has inputs, or a type
+            that arrays cannot have.
     """
     tensors = tensors_of(example)
     if len(tensors) != len(names):
         raise ValueError(
             f"example must hold {len(names)} tensors ({', '.join(names)}), got {len(tensors)}; "
             "give the arguments that the file was exported with"
+        )
+    if any(tensor.dtype is torch.bfloat16 for tensor in tensors):
+        raise ValueError(
+            "example must hold tensors of a type that arrays have, got bfloat16; convert example "
+            "and network to float32, or run them with the runtime eager"
         )
     arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
     if isinstance(example, dict) and set(example) == set(names):

@@ -4,12 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from lightning_cost import cli
 from lightning_cost.recipe.run_dir import CONFIG_NAME, is_finished
 from tests.gauntlet import library_fit
 from tests.gauntlet.ends import library_differences, run_differences
 from tests.gauntlet.starting import Started, fork, fresh
+
+LostByRun: TypeAlias = Mapping[str, Mapping[str, float]]
 
 PIPELINE = (
     "hardware=raspberry_pi_4",
@@ -61,8 +64,14 @@ class Command(ABC):
         return all(map(self.is_finished, self.run_dirs(folder)))
 
     @abstractmethod
-    def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
-        """Where the end differs from that of the uninterrupted command."""
+    def differences(self, whole: Path, found: Path, lost: LostByRun) -> Iterator[str]:
+        """Where the end differs from that of the uninterrupted command.
+
+        Args:
+            whole: Where that was carried out.
+            found: Where the command was killed.
+            lost: FLOPs that were used and lost with kills, by name, by the run directory's name.
+        """
 
     def start(self, folder: Path, *, is_fresh: bool) -> Started:
         """Start it, or go on with it."""
@@ -97,8 +106,8 @@ class Fit(Command):
     def run_dirs(self, folder: Path) -> list[Path]:
         return [folder / "run"]
 
-    def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
-        yield from run_differences(whole / "run", found / "run", lost)
+    def differences(self, whole: Path, found: Path, lost: LostByRun) -> Iterator[str]:
+        yield from run_differences(whole / "run", found / "run", lost.get("run", {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +138,10 @@ class Sweep(Command):
     def is_done(self, folder: Path) -> bool:
         return (folder / "sweep" / "report.html").exists()
 
-    def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
+    def differences(self, whole: Path, found: Path, lost: LostByRun) -> Iterator[str]:
         for number in range(len(self.budgets)):
             runs = (folder / "sweep" / str(number) for folder in (whole, found))
-            # which run lost what is not told apart
-            for each in run_differences(*runs, None):
+            for each in run_differences(*runs, lost.get(str(number), {})):
                 yield f"run {number}: {each}"
 
 
@@ -166,8 +174,8 @@ class LibraryFit(Command):
     def is_finished(self, run_dir: Path) -> bool:
         return (run_dir / library_fit.END_NAME).exists()
 
-    def differences(self, whole: Path, found: Path, lost: Mapping[str, float]) -> Iterator[str]:
-        yield from library_differences(whole / "run", found / "run", lost)
+    def differences(self, whole: Path, found: Path, lost: LostByRun) -> Iterator[str]:
+        yield from library_differences(whole / "run", found / "run", lost.get("run", {}))
 
 
 TWO_RANKS = ("trainer.devices=2", "trainer.strategy=ddp")

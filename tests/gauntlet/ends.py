@@ -12,13 +12,13 @@ from tests.gauntlet.library_fit import CHECKPOINT_NAME, END_NAME
 FLOPS = ("train_flops", "eval_flops", "search_flops")
 
 
-def run_differences(whole: Path, found: Path, lost: Mapping[str, float] | None) -> list[str]:
+def run_differences(whole: Path, found: Path, lost: Mapping[str, float]) -> list[str]:
     """Where a run directory differs from that of the uninterrupted run, up to times and places.
 
     Args:
         whole: Of the uninterrupted run.
         found: Of the run that was killed.
-        lost: FLOPs that were used and lost with kills, by name; ``None`` where nobody knows.
+        lost: FLOPs that were used and lost with kills, by name.
     """
     differences = [*_unlike(*(_checkpoint(run / "final.ckpt") for run in (whole, found)), "end")]
     for name in ("ranking.json", "model.onnx", "model.packed", "dense.onnx"):
@@ -49,13 +49,13 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _spend(
-    whole: Mapping[str, float], found: Mapping[str, float], lost: Mapping[str, float] | None
+    whole: Mapping[str, float], found: Mapping[str, float], lost: Mapping[str, float]
 ) -> Iterator[str]:
     """Exactly what the uninterrupted run used, and what was lost on top.
 
     Of a search less: what was judged before a kill is not judged again.
     """
-    for name in FLOPS if lost is not None else ():
+    for name in FLOPS:
         most = whole[name] + lost.get(name, 0)
         is_right = 0 < found[name] <= most if name == "search_flops" else found[name] == most
         if not is_right:

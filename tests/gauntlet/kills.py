@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -119,7 +120,7 @@ def _chain(
     drawn: random.Random,
 ) -> Chain:
     folder.mkdir(parents=True)
-    chain, lost = Chain(), LostWork()
+    chain, lost = Chain(), defaultdict[str, LostWork](LostWork)
     progress = [(number + drawn.random()) / num_kills for number in range(num_kills)]
     before = 0.0
     for reached in [*progress, None]:
@@ -142,14 +143,15 @@ def _chain(
                 # what a finished run left was on the disk before it said so
                 if kind == POWER_CUT and not command.is_finished(run_dir):
                     tear_newest(run_dir, drawn)
-                lost.killed(run_dir)
+                lost[run_dir.name].killed(run_dir)
             elif process.exit_code != 0:
                 printed = (folder / "printed.log").read_text()[-1500:]
                 return _bad(chain, "lost", f"ended with {process.exit_code}: {printed}")
         if command.is_done(folder):
             break
     try:
-        differences = list(command.differences(whole, folder, lost.flops))
+        flops = {name: each.flops for name, each in lost.items()}
+        differences = list(command.differences(whole, folder, flops))
     except Exception as error:
         return _bad(chain, "failed", f"what it left cannot be compared: {error!r}")
     if differences:

@@ -1,10 +1,20 @@
 """A few hostile inputs of each kind, drawn by Hypothesis; ``make gauntlet`` tries thousands."""
 
+import sys
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gauntlet.hostile import callback_states, documents, run_files, studies, weights
+from lightning_cost.job import BAD_INPUT
+from tests.gauntlet.hostile import (
+    callback_states,
+    documents,
+    overrides,
+    run_files,
+    studies,
+    weights,
+)
 from tests.gauntlet.hostile.damage import damaged, damaged_bytes
 from tests.gauntlet.hostile.trial import FAILED, HUNG, SILENT, SilentError, Subject, attempt
 
@@ -56,3 +66,21 @@ def test_damage_leaves_the_original_whole(random):
     damaged(whole, random)
     damaged_bytes(b"bytes", random)
     assert whole == {"a": [1, {"b": "text"}], "c": None}
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ("lightning-cost: key must be known, got {}; list them", "refused"),
+        ("no viable alternative at input {}", "failed"),
+        ("lightning-cost: key must be known, got another; list them", "failed"),
+    ],
+)
+def test_a_command_line_is_judged_by_what_it_says(message, outcome, tmp_path, monkeypatch):
+    def main(words):
+        print(message.format(words[-1]), file=sys.stderr)
+        return BAD_INPUT
+
+    monkeypatch.setattr(overrides, "main", main)
+    subject = next(each for each in overrides.SUBJECTS if each.name == "overrides")
+    assert attempt(subject, 1, tmp_path).outcome == outcome

@@ -168,6 +168,10 @@ def test_known_models_load():
         assert EnergyModel.load(name).name == name
 
 
+def test_the_hardware_whose_shifts_are_priced_is_named():
+    assert "ShiftAddNet" in EYERISS.source
+
+
 def write(path, **changes):
     lines = (conf_dir() / "energy" / "eyeriss.yaml").read_text().splitlines()
     kept = [line for line in lines if line.partition(":")[0] not in changes]

@@ -214,6 +214,14 @@ def test_sixteen_bit_with_a_gradient_scaler(tmp_path):
     assert len(lineage_of(made.network)) == 2
 
 
+def test_weights_in_bfloat16(tmp_path):
+    made, _ = resumes(
+        tmp_path, lambda: (module(tiny=True), pruning(), (), {"precision": "bf16-true"})
+    )
+    assert len(lineage_of(made.network)) == 2
+    assert {parameter.dtype for parameter in made.network.parameters()} == {torch.bfloat16}
+
+
 def test_accumulation_and_clipping_with_steps_within_the_epoch(tmp_path):
     seen = []
 

@@ -37,7 +37,7 @@ class Capture(pl.Callback):
         self.example = capture_example(trainer, pl_module, self.path)
 
 
-def fit(module: pl.LightningModule, loader, *callbacks: pl.Callback) -> None:
+def fit(module: pl.LightningModule, loader, *callbacks: pl.Callback, **options) -> None:
     pl.Trainer(
         max_epochs=1,
         limit_train_batches=2,
@@ -48,6 +48,7 @@ def fit(module: pl.LightningModule, loader, *callbacks: pl.Callback) -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     ).fit(module, loader)
 
 
@@ -63,6 +64,23 @@ def pairs(**options) -> DataLoader:
 
 def test_it_is_one_sample_as_it_enters_the_network():
     assert torch.equal(captured(Module(), pairs()).example, 2 * IMAGES[:1])
+
+
+@pytest.mark.parametrize("given", [None, IMAGES])
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("bf16-true", torch.bfloat16),
+        ("64-true", torch.float64),
+        ("bf16-mixed", torch.float32),
+    ],
+)
+def test_it_is_in_the_precision_of_the_batches(precision, dtype, given):
+    module, capture = Module(), Capture()
+    module.example_input_array = given
+    fit(module, pairs(), capture, precision=precision)
+    assert capture.example.dtype == module.network.weight.dtype == dtype
+    assert torch.equal(capture.example.float(), 2 * IMAGES[:1])
 
 
 def test_training_in_random_order_is_the_same_with_and_without_it():

@@ -11,6 +11,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_cost.cost.resource import Resource
+from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.distillation import Distillation
@@ -392,6 +394,20 @@ def test_bfloat16_autocast():
     ).fit(module, loader(256))
     x = digits()[0][:8]
     assert torch.equal(deployed_copy(module.network, x)(x), module.network.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("bf16-true", torch.bfloat16), ("16-true", torch.float16), ("64-true", torch.float64)],
+)
+def test_weights_in_another_precision(precision, dtype):
+    module, monitor = Classifier(), CostMonitor()
+    quantization = QuantizationAwareTraining(start=1, epochs=1)
+    trainer_with(monitor, quantization, max_epochs=2, precision=precision).fit(module, loader(128))
+    x = digits()[0][:8].to(dtype)
+    assert torch.equal(deployed_copy(module.network, x)(x), module.network.eval()(x))
+    found = monitor.dense[Resource.size_bytes].value / monitor.dense[Resource.params].value
+    assert found == pytest.approx(dtype.itemsize, rel=0.02)
 
 
 def test_phase_and_protocol():

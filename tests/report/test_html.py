@@ -98,6 +98,15 @@ def test_no_number_in_the_tables_of_costs_is_without_a_mark(report):
     assert all('class="how ' in figure for figure in figures)
 
 
+def test_what_is_deployed_in_integers_is_not_called_float(report):
+    origins = re.findall(r"openvino, 1 thread, batch 1, [^<]*float32", render_report(report))
+    # dense on OpenVINO beside the fastest, then the deployed network's latency and energy
+    assert {text.removeprefix("openvino, 1 thread, batch 1, ") for text in origins} == {
+        "float32",
+        "weights of 8 bits, floats in float32",
+    }
+
+
 def test_hostile_names_stay_text(make_report, pruning, hostile):
     def renamed(row):
         return row | {"phase": hostile, "metrics": {hostile: 0.5}}

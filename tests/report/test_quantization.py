@@ -9,7 +9,8 @@ def test_size_accuracy_and_energy_are_told(make_report):
     assert "87.50 %" in text
     assert "91.25 %" in text
     assert "88.75 % in 53.7 kB by the formula" in text
-    assert "0.250 mJ with multipliers, 0.160 mJ with shifts and additions (eyeriss)" in text
+    assert "0.250 mJ with multipliers, 0.160 mJ with units that shift and add" in text
+    assert "in their place (eyeriss: Eyeriss, 2016; shifts from ShiftAddNet, 2020)" in text
     assert "attention: it is not called in a forward pass" in text
 
 

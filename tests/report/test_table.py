@@ -23,7 +23,14 @@ def test_each_value_says_how_it_was_had(report):
     ]
     assert cells_of(table, "energy")[1:3] == ["22.1 mJ estimated", "5.17 mJ estimated"]
     assert cells_of(table, "val_acc")[3] == "−0.69 points"
-    assert "latency, as deployed: openvino, 1 thread, batch 1, float32" in table
+    assert "latency, dense: onnxruntime, 1 thread, batch 1, float32," in table
+
+
+def test_what_is_deployed_in_integers_is_not_called_float(report):
+    kinds = "weights of 8 bits, floats in float32,"
+    assert f"latency, as deployed: openvino, 1 thread, batch 1, {kinds}" in cost_table(report)
+    report["final"]["bits"] = {}
+    assert "latency, as deployed: openvino, 1 thread, batch 1, float32," in cost_table(report)
 
 
 def test_what_is_not_known_is_named(make_report):

@@ -116,6 +116,8 @@ def test_feed_goes_by_name_for_keywords_and_by_order_else():
     a, b = torch.zeros(1), torch.ones(1)
     assert feed(["a", "b"], {"b": b, "a": a}) == {"a": a.numpy(), "b": b.numpy()}
     assert feed(["x", "y"], (a, b)) == {"x": a.numpy(), "y": b.numpy()}
+    with pytest.raises(ValueError, match="type that arrays have, got bfloat16; convert example"):
+        feed(["x"], a.bfloat16())
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)

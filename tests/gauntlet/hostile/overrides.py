@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -45,7 +46,8 @@ def overrides(random: Random, folder: Path) -> None:
     words = [
         f"{random.choice(_KEYS)}={random.choice(_VALUES)}" for _ in range(random.randrange(1, 4))
     ]
-    _require_answer(["plan", "hardware=raspberry_pi_4", "data.num_samples=100", *words])
+    usual = ["plan", "hardware=raspberry_pi_4", "data.num_samples=100"]
+    _require_answer([*usual, *words], names=[part for word in words for part in _parts(word)])
 
 
 @cache
@@ -68,8 +70,13 @@ def resumed(random: Random, folder: Path) -> None:
         raise SilentError("a run without a checkpoint was resumed")
 
 
-def _require_answer(words: list[str]) -> int:
-    """Raise unless the command line answers with an exit code and, if it refuses, a reason."""
+def _require_answer(words: list[str], names: Sequence[str] = ()) -> int:
+    """The exit code of a command line; raises what it says where it refuses.
+
+    Args:
+        words: Of the command line.
+        names: One of them has to be in what it says.
+    """
     told = io.StringIO()
     GlobalHydra.instance().clear()
     try:
@@ -86,9 +93,17 @@ def _require_answer(words: list[str]) -> int:
         raise RuntimeError(f"{words[1:]} ended with {code}")
     if code != KEPT and not text.strip():
         raise RuntimeError(f"{words[1:]} ended with {code} and without a word")
+    if code != KEPT and names and not any(name in text for name in names):
+        raise RuntimeError(f"{words[1:]} ended with {code}, and none is named: {text[-300:]}")
     if code != KEPT:
-        raise ValueError(f"words must make a configuration, got {text[-300:]!r}; see the message")
+        raise ValueError(text)
     return code
+
+
+def _parts(word: str) -> Iterator[str]:
+    """What of an override a message may name: the last part of its key, or its value."""
+    key, _, value = word.partition("=")
+    yield from filter(None, (key.lstrip("~+").rpartition(".")[2], value.strip("'")))
 
 
 SUBJECTS: tuple[Subject, ...] = (
