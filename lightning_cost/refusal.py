@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_cost.hardware.catalogue import conf_dir
@@ -27,8 +27,8 @@ def refusal(error: Exception, words: Sequence[str]) -> str:
     >>> refusal(HydraException("no such key"), ["budget.mac=1"]).partition(";")[0]
     "overrides must make a configuration, got 'budget.mac=1': no such key"
     """
-    if not isinstance(error, REFUSALS):
-        return str(error)
+    if not isinstance(error, REFUSALS) or isinstance(error, InstantiationException):
+        return str(error)  # of ours, or of what a _target_ of the user's raised
     parts = [error, *([error.__cause__] if isinstance(error.__cause__, REFUSALS) else [])]
     lines = [line.strip() for part in parts for line in str(part).splitlines()]
     if not any(line.startswith("reference_type=Dict") for line in lines):

@@ -92,7 +92,7 @@ class CostTracker:
             "dense": None if self.dense is None else cost_to_dict(self.dense),
             "cost": cost_to_dict(self.cost),
             "costs": list(self._costs),
-            "rows": [self._rows[row["epoch"]] for row in self.history],
+            "rows": [self._rows[epoch] for epoch in sorted(self._rows)],
             "structure": self._structure,
         }
 

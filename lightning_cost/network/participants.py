@@ -34,7 +34,7 @@ class NeedsFloatingPoint(Protocol):
 
     @property
     def end_epoch(self) -> int:
-        """The first epoch after all that it does; known once the training has started."""
+        """The first epoch in which it changes nothing; known once the training has started."""
 
 
 @runtime_checkable

@@ -157,8 +157,9 @@ class GlobalRankingPruning(pl.Callback):
 
     @property
     def end_epoch(self) -> int:
-        """The first epoch after recovery."""
-        return self.schedule.end_epoch
+        """The first epoch in which channels are neither removed nor restored any more."""
+        schedule = self.schedule
+        return schedule.end_epoch if self._rolls_back else schedule.changed_epoch
 
     @property
     def search_flops(self) -> float:
@@ -211,11 +212,11 @@ class GlobalRankingPruning(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
-        if goes_on(pl_module):
-            self._require_resumed(trainer, network)
         self._example = capture_example(trainer, pl_module, self.network)
         num_updates = trainer.num_training_batches / trainer.accumulate_grad_batches
         self.schedule = self.schedule.in_epochs(num_updates)
+        if goes_on(pl_module):
+            self._require_resumed(trainer, network)
         self.schedule.require_within(trainer.max_epochs)
         if not self.is_finished and self._teacher.start(trainer, network):
             count_steps_anew(callbacks_of(trainer))
@@ -326,15 +327,19 @@ class GlobalRankingPruning(pl.Callback):
 
     def _require_resumed(self, trainer: pl.Trainer, network: nn.Module) -> None:
         """Refuse a checkpoint whose network is not the one that this callback's state is of."""
-        num_done, epoch = self._progress.num_epochs_done, trainer.current_epoch
+        progress, epoch = self._progress, trainer.current_epoch
         is_pruned = any(isinstance(change, RemoveChannels) for change in lineage_of(network))
-        if (is_pruned or num_done) and num_done not in (epoch, epoch + 1):
+        # fewer may be done: the Trainer counts an epoch that was stopped in its middle
+        is_later = progress.num_epochs_done > epoch + 1
+        was_due = bool(progress.steps_to_make(self.schedule, epoch - 1))
+        if is_later or (is_pruned and progress.planned is None and was_due):
             raise ValueError(
                 "the checkpoint's state of GlobalRankingPruning must be of the epoch that the fit "
-                f"goes on with, {epoch}, but {num_done} were done; {ANOTHER_CHECKPOINT}"
+                f"goes on with, {epoch}, but {progress.num_epochs_done} were done; "
+                f"{ANOTHER_CHECKPOINT}"
             )
-        if self._progress.planned is not None:
-            require_at(network, self._progress.planned.grouping, self._progress.plan)
+        if progress.planned is not None:
+            require_at(network, progress.planned.grouping, progress.plan)
 
     def _demand(self, trainer: pl.Trainer) -> Demand:
         return Demand(

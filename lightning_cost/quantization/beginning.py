@@ -46,9 +46,9 @@ class Beginning:
             if isinstance(callback, NeedsFloatingPoint) and self.start < callback.end_epoch:
                 raise ValueError(
                     f"start must be >= {callback.end_epoch}, as channels can only be removed "
-                    f"before the network is prepared for quantisation and "
-                    f"{type(callback).__name__} ends there, got {self.start}; leave it out to "
-                    "begin right after"
+                    "before the network is prepared for quantisation and "
+                    f"{type(callback).__name__} changes them until then, got {self.start}; leave "
+                    "it out to begin once all else is over"
                 )
 
     def is_missed(self, max_epochs: int | None) -> bool:

@@ -114,9 +114,12 @@ class QuantizationAwareTraining(pl.Callback):
         self.network = network
         self.calibrated: dict[str, Any] | None = None
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
-        self._beginning = Beginning(start=start, epochs=epochs)
         self._progress = Progress(epochs, self.rules)
         self._teacher = DenseTeacher(distillation)
+
+    @property
+    def _beginning(self) -> Beginning:
+        return Beginning(start=self.start, epochs=self.epochs)
 
     @property
     def phase(self) -> str | None:
@@ -182,11 +185,13 @@ class QuantizationAwareTraining(pl.Callback):
         if goes_on(pl_module):
             self._require_resumed(network)
         self._learn_if_dense(network)
+        bits = self.bits if self._limits is None else None
+        if self._progress.is_begun and bits is None:
+            return
+        example = capture_example(trainer, pl_module, self.network)
         if not self._progress.is_begun:
-            self._check(trainer, pl_module)
-        bits = self.bits
-        if bits is not None and self._limits is None:
-            example = capture_example(trainer, pl_module, self.network)
+            self._check(trainer, network, example)
+        if bits is not None:
             dense = known_dense(callbacks_of(trainer), bits.resources, self._hardware)
             is_alone = not structural_others(trainer, self)
             self._limits = on_rank_zero(
@@ -284,10 +289,9 @@ class QuantizationAwareTraining(pl.Callback):
         others = structural_others(trainer, self)
         return self._beginning.is_due(epoch, trainer.max_epochs, others)
 
-    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _check(self, trainer: pl.Trainer, network: nn.Module, example: Any) -> None:
         """Say before the first step what would else be found out when quantisation begins."""
-        _, network = find_network(pl_module, self.network)
-        self._plan(network, capture_example(trainer, pl_module, self.network), saturating=())
+        self._plan(network, example, saturating=())
         if self._beginning.is_missed(trainer.max_epochs):
             rank_zero_warn(
                 f"quantisation will not begin: start is {self.start}, and the fit ends after "

@@ -194,12 +194,14 @@ def _reason(
     if any(not call.inputs or not call.returns_tensor for call in calls):
         return "it does not take and return a tensor"
     if isinstance(module, TABLES):
-        return _reason_of_table(module)
-    if any(not dataflow.tensors[call.inputs[0].tensor].is_floating_point() for call in calls):
+        reason = _reason_of_table(module)
+        if reason is not None:
+            return reason
+    elif any(not dataflow.tensors[call.inputs[0].tensor].is_floating_point() for call in calls):
         return "its first input is not in floating point"
     readers = dataflow.readers_of(Value(id(weight), weight._version))
     if not any(reader.function in _OF_WEIGHT for reader in readers):
-        return "its forward computes another weight from its own"
+        return "its forward does not compute from its weight as it is"
     return None
 
 

@@ -47,6 +47,8 @@ from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_SHORT_PRECISIONS = ("32", "bf16", "16")
+"""The same, as Lightning takes them too."""
 
 
 def fit(
@@ -83,7 +85,7 @@ def fit(
     if config.hardware.is_local and config.hardware.runtime not in (None, AUTO):
         get_runtime(str(config.hardware.runtime), precision=config.hardware.precision)
     require_file_runtime()
-    if config.trainer.precision not in _PRECISIONS:
+    if config.trainer.precision not in (*_PRECISIONS, *_SHORT_PRECISIONS):
         raise ValueError(
             f"trainer.precision must be one of {', '.join(_PRECISIONS)}, so that weights are in "
             f"float32, which the delivered file computes in, got {config.trainer.precision!r}; "

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from lightning_cost.cost.plain_data import amount, amounts, entries
+from lightning_cost.cost.plain_data import UNREADABLE, amount, amounts, entries, text
 from lightning_cost.cost.resource import Resource
 from lightning_cost.cost.shape_only import ShapeOnly
 from lightning_cost.monitor.measure import measure, measure_structure
@@ -191,10 +191,9 @@ class Feasibility:
         if self._path is None or not self._path.exists():
             return found
         for line in self._path.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
+            with contextlib.suppress(*UNREADABLE):
                 kept = json.loads(line)
-                key = kept.pop("key")
-                found[key] = Verdict(**kept)
+                found[text(kept["key"], "key")] = Verdict.from_dict(kept)
         return found
 
     def _save(self, key: str, verdict: Verdict) -> None:

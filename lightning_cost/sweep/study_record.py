@@ -84,9 +84,7 @@ def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
         raise ValueError(f"trials must be numbered from 0 without a gap, got {numbers!r:.60}")
     trials = tuple(_trial(trial, names, sweep_dir) for trial in frozen)
     finished = [
-        trial
-        for trial, record in zip(frozen, trials, strict=True)
-        if record.state == "finished" and all(map(math.isfinite, trial.values))
+        trial for trial, record in zip(frozen, trials, strict=True) if record.state == "finished"
     ]
     return Study(
         name=study.study_name,

@@ -1,9 +1,11 @@
 """What a checkpoint says of a callback is looked at before a fit goes on from it."""
 
 import pytest
+import pytorch_lightning as pl
+import torch
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY
-from tests.gauntlet.hostile.callback_states import checkpoints, go_on
+from tests.gauntlet.hostile.callback_states import all_callbacks, checkpoints, fit, go_on
 
 NAN = float("nan")
 WARMED_UP, CUT_ONCE, CUT_TWICE = range(3)
@@ -100,3 +102,39 @@ def test_a_damaged_lineage_is_refused_when_a_fit_goes_on(tmp_path, record):
 @pytest.mark.parametrize("place", [WARMED_UP, CUT_ONCE, CUT_TWICE])
 def test_a_whole_one_is_gone_on_with(tmp_path, place):
     go_on(checkpoints()[place], tmp_path)
+
+
+class _StopWithin(pl.Callback):
+    """Ends the fit after the first batch of an epoch, which the Trainer then counts."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch == self.epoch
+
+
+def saved(trainer, folder):
+    """The checkpoint that a Trainer writes now, without what does not go on."""
+    path = folder / "saved.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["callbacks"] = {
+        name: state for name, state in checkpoint["callbacks"].items() if "Checkpoint" not in name
+    }
+    return checkpoint
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_one_that_was_stopped_within_an_epoch_is_gone_on_with(tmp_path, epoch):
+    trainer = fit(tmp_path, [*all_callbacks(), _StopWithin(epoch)])
+    assert trainer.current_epoch == epoch + 1
+    go_on(saved(trainer, tmp_path), tmp_path)
+
+
+def test_going_on_from_the_end_changes_nothing(tmp_path):
+    checkpoint = saved(fit(tmp_path, all_callbacks()), tmp_path)
+    torch.save(checkpoint, tmp_path / "end.ckpt")
+    trainer = fit(tmp_path, all_callbacks(), tmp_path / "end.ckpt")
+    for name, value in saved(trainer, tmp_path)["state_dict"].items():
+        assert torch.equal(checkpoint["state_dict"][name], value), name

@@ -233,6 +233,16 @@ def test_layer_whose_first_input_is_whole_numbers():
     assert change.left_float == {"chosen": "its first input is not in floating point"}
 
 
+def test_a_table_whose_rows_are_computed_is_left_in_floating_point():
+    class Unit(nn.Embedding):
+        def forward(self, x):
+            return nn.functional.embedding(x, nn.functional.normalize(self.weight))
+
+    network = nn.Sequential(Unit(5, 4), nn.Linear(4, 4))
+    change = plan_quantization(network, torch.tensor([0, 3]))
+    assert change.left_float == {"0": "its forward does not compute from its weight as it is"}
+
+
 class Standardised(nn.Conv2d):
     """Its forward centres the weight."""
 
@@ -257,7 +267,7 @@ def test_layer_that_computes_on_its_weight_is_left_in_floating_point(tmp_path, k
     )
     x = torch.randn(2, 3, 8, 8)
     change = plan_quantization(network, x)
-    reason = "its forward computes another weight from its own"
+    reason = "its forward does not compute from its weight as it is"
     assert change.left_float == dict.fromkeys(["2"][:num_float], reason)
     apply_change(network, change)
     calibrate(network, [x])

@@ -1,6 +1,7 @@
 """Prices beforehand against those of the networks themselves."""
 
 import contextlib
+import json
 
 import pytest
 import torch
@@ -123,7 +124,9 @@ def test_prices_are_kept_for_the_next_start(tmp_path):
         prices = tmp_path / "prices.jsonl"
         kept = prices.read_text()
         # as a start leaves it that was killed while it wrote
-        prices.write_text(f"{kept[: len(kept) // 2]}")
+        key = json.loads(kept)["key"]
+        lines = [kept[: len(kept) // 2], json.dumps({"key": key, "predicted": {}, "limits": 4})]
+        prices.write_text("\n".join([*lines, ""]))
         assert feasibility(tmp_path)(composed) == first
         assert Feasibility(never, never, tmp_path)(composed) == first
 

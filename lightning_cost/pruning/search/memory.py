@@ -100,6 +100,9 @@ class SearchMemory:
                 content = file.read(LARGEST_JSON)
         except OSError:
             return
+        if len(content) == LARGEST_JSON:
+            self.path = None  # longer than any search writes: not ours to change
+            return
         good = 0
         for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
             try:

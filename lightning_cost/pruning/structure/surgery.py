@@ -10,6 +10,7 @@ from torch import LongTensor, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from typing_extensions import override
 
+from lightning_cost.cost.forward import observing
 from lightning_cost.network.lineage import Change, ParameterSwap, apply_change
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.heads import follow_num_heads
@@ -145,15 +146,16 @@ def require_at(network: nn.Module, grouping: Grouping, plan: Plan | None) -> Non
     """
     gone = {} if plan is None else removed_positions(grouping, plan)
     modules = dict(network.named_modules())
-    for name, axes in grouping.sizes.items():
-        for axis, size in axes.items():
-            present = axis_of(modules[name], axis) if name in modules else None
-            expected = len(_others(size, gone.get((name, axis), ())))
-            if present is not None and present.size != expected:
-                raise ValueError(
-                    f"network must have {expected} {axis} channels at {name!r}, got "
-                    f"{present.size}; go on from another checkpoint of the run"
-                )
+    with observing(network):  # a parametrised weight is computed where it is read
+        for name, axes in grouping.sizes.items():
+            for axis, size in axes.items():
+                present = axis_of(modules[name], axis) if name in modules else None
+                expected = len(_others(size, gone.get((name, axis), ())))
+                if present is not None and present.size != expected:
+                    raise ValueError(
+                        f"network must have {expected} {axis} channels at {name!r}, got "
+                        f"{present.size}; go on from another checkpoint of the run"
+                    )
 
 
 def operated(network: nn.Module, change: Change) -> nn.Module:

@@ -25,8 +25,9 @@ class Scheme(ABC):
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            told = f"{each.name} of scheme {self.name!r}"
-            require_type(told, getattr(self, each.name), each.default)
+            if isinstance(each.default, bool | int | float):
+                told = f"{each.name} of scheme {self.name!r}"
+                require_type(told, getattr(self, each.name), each.default)
 
     @property
     @abstractmethod

@@ -59,7 +59,8 @@ class _Data(pl.LightningDataModule):
     val_dataloader = search_dataloader = train_dataloader
 
 
-def _callbacks() -> list[Any]:
+def all_callbacks() -> list[Any]:
+    """The four, as they come together."""
     settings = CompressSettings(
         schedule=_SCHEDULE,
         search=EvolutionSearch(num_candidates=3, calibration_samples=24, search_samples=24),
@@ -74,10 +75,11 @@ def _callbacks() -> list[Any]:
     return compress_to(budget, settings=settings, training=training)
 
 
-def _fit(folder: Path, callbacks: list[Any], checkpoint: Path | None = None) -> pl.Trainer:
+def fit(folder: Path, callbacks: list[Any], checkpoint: Path | None = None) -> pl.Trainer:
+    """A short fit through warm-up, two steps, recovery and quantisation; saved in each epoch."""
     saving = ModelCheckpoint(folder / "saved", filename="{epoch}", save_top_k=-1)
     trainer = pl.Trainer(
-        max_epochs=_SCHEDULE.end_epoch + 1,
+        max_epochs=_SCHEDULE.end_epoch + 2,  # BudgetStopping ends it one epoch earlier
         accelerator="cpu",
         callbacks=[*callbacks, *([saving] if checkpoint is None else [])],
         default_root_dir=folder,
@@ -100,7 +102,7 @@ def checkpoints() -> list[dict[str, Any]]:
 @cache
 def _saved() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
-        _fit(Path(scratch), _callbacks())
+        fit(Path(scratch), all_callbacks())
         files = sorted((Path(scratch) / "saved").glob("*.ckpt"))
         saved = [torch.load(file, weights_only=True) for file in files][:-1]
     for checkpoint in saved:  # what wrote them is not there when they are gone on with
@@ -134,8 +136,8 @@ def go_on(checkpoint: dict[str, Any], folder: Path) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     path = folder / "changed.ckpt"
     torch.save(checkpoint, path)
-    callbacks = _callbacks()
-    trainer = _fit(folder, callbacks, path)
+    callbacks = all_callbacks()
+    trainer = fit(folder, callbacks, path)
     trainer.save_checkpoint(folder / "end.ckpt")
     _check(trainer, callbacks, folder / "end.ckpt")
 
