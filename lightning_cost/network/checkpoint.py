@@ -1,6 +1,5 @@
 """Loading a compressed network without a Trainer."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -74,7 +73,7 @@ def read_tensors(path: Path, name: str) -> Mapping[str, Any]:
             "saved to"
         )
     # PyTorch reads changed bytes without a word
-    damage = damage_of(path) if zipfile.is_zipfile(path) else None
+    damage = damage_of(path) if _is_archive(path) else None
     if damage is not None:
         raise ValueError(
             f"{name} must be a whole file, got {str(path)!r}, which is {damage}; copy it again"
@@ -107,3 +106,9 @@ def checkpoint_folders(trainer: pl.Trainer) -> list[Path]:
         if isinstance(callback, Checkpoint) and folder is not None:
             folders.append(Path(folder))
     return folders
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether PyTorch will read the file as an archive, and not in its older format."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"

@@ -71,6 +71,7 @@ def require_sound(study: optuna.Study, url: str, sweep_dir: Path) -> None:
 def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
     """The record of a study whose runs are in ``sweep_dir``."""
     description = study.user_attrs.get(_DESCRIPTION, {})
+    stop_reason = study.user_attrs.get(STOP_REASON)
     signature = study.user_attrs.get(SIGNATURE, {})
     names = list(signature.get("objectives") or study.metric_names or ())
     directions: list[Direction] = [
@@ -104,7 +105,7 @@ def study_record(study: optuna.Study, sweep_dir: Path) -> Study:
         },
         training=description.get("training", {}),
         used=used_by_all(frozen),
-        stop_reason=study.user_attrs.get(STOP_REASON),
+        stop_reason=None if stop_reason is None else text(stop_reason, STOP_REASON),
     )
 
 

@@ -143,6 +143,7 @@ def test_a_study_that_no_sweep_wrote(tmp_path):
     ("name", "told", "message"),
     [
         ("starts", "many", "starts must be a whole number"),
+        ("stop_reason", math.inf, "stop_reason must be a text"),
         (f"{ALIVE}x", [1.0], "must be a finite number"),
         ("expected_flops", {"least": 0.0, "most": 0.0}, "expected_flops must be > 0"),
         ("owner", 7, "owner must be a text"),
@@ -154,7 +155,7 @@ def test_a_sweep_does_not_go_on_with_damaged_records(tmp_path, name, told, messa
     loop = loop_of(tmp_path, num_trials=2)
     loop.run()
     require_sound(loop.study, "here", tmp_path)
-    if name in ("starts", f"{ALIVE}x"):
+    if name in ("starts", "stop_reason", f"{ALIVE}x"):
         loop.study.set_user_attr(name, told)
     else:
         loop.study.enqueue_trial({"width": 1, "rate": 0.5}, user_attrs={name: told})
