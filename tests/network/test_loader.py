@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import HalfPrecision, Precision
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_cost.network.loader import (
@@ -74,6 +75,14 @@ class Fit:
 
     def __init__(self, loader=None, datamodule=None):
         self.train_dataloader, self.datamodule = loader, datamodule
+        self.precision_plugin = Precision()
+
+
+def test_training_samples_are_in_the_trainers_precision():
+    fit = Fit(DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2))
+    fit.precision_plugin = HalfPrecision("bf16-true")
+    (found,) = training_samples(fit, pl.LightningModule(), 4)
+    assert found.dtype is torch.bfloat16
 
 
 def test_training_samples_are_where_the_module_is():
