@@ -7,7 +7,7 @@ from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor import callback as monitoring
-from lightning_cost.pruning import callback as pruning
+from lightning_cost.pruning.target import demand
 from lightning_cost.recipe.callbacks import compress_to
 from tests.integration import setting
 
@@ -29,7 +29,7 @@ def test_pruning_takes_the_dense_latency_of_the_monitor(tmp_path, monkeypatch):
         return original(network, example, **given)
 
     original = monitoring.measure
-    for module in (monitoring, pruning):
+    for module in (monitoring, demand):
         monkeypatch.setattr(module, "measure", measure)
     budget = ModelBudget(latency_ms=1000, macs="90%")
     hardware = Hardware.local("eager")
