@@ -139,11 +139,13 @@ def _chain(
                 kind = drawn.choice(list(KILLS))
                 KILLS[kind](process, drawn)
                 chain.kills.append(kind)
-                run_dir = command.run_dirs(folder)[-1]
+                run_dirs = command.run_dirs(folder)
                 # what a finished run left was on the disk before it said so
-                if kind == POWER_CUT and not command.is_finished(run_dir):
-                    tear_newest(run_dir, drawn)
-                lost[run_dir.name].killed(run_dir)
+                if kind == POWER_CUT and not command.is_finished(run_dirs[-1]):
+                    tear_newest(run_dirs[-1], drawn)
+                # any of them: a sweep begins the next run where one failed for lack of memory
+                for run_dir in run_dirs:
+                    lost[run_dir.name].killed(run_dir)
             elif process.exit_code != 0:
                 printed = (folder / "printed.log").read_text()[-1500:]
                 return _bad(chain, "lost", f"ended with {process.exit_code}: {printed}")
