@@ -16,7 +16,7 @@ help:
 	@echo "make demo   install, then train, compress and deploy on the digits data (minutes)"
 	@echo "make test   install, then all tests but the slow ones"
 	@echo "make check  everything that CI runs"
-	@echo "make gauntlet  kills, ranks, hostile input, strange networks, long runs: hours"
+	@echo "make gauntlet  kills, ranks, hostile input, strange networks, long runs: half an hour"
 
 # Installing: torch first, by itself, so that nothing else chooses its build. Done once; each stamp is
 # redone when what it was made from changes.
@@ -71,7 +71,7 @@ $(NEWEST)/.installed: pyproject.toml constraints-newest.txt
 	$(NEWEST)/bin/python -m pip install -q $(PIP_FLAGS) -c constraints-newest.txt --no-deps hydra-ray-launcher
 	touch $@
 
-# everything that tries to break a run, with its own table: hours; the short form: minutes
+# everything that tries to break a run, with its own table: half an hour; the short form: minutes
 gauntlet: $(VENV)/.dev-installed
 	$(TEST_ENV) $(BIN)/python -m tests.gauntlet
 
