@@ -27,8 +27,13 @@ def refusal(error: Exception, words: Sequence[str]) -> str:
     >>> refusal(HydraException("no such key"), ["budget.mac=1"]).partition(";")[0]
     "overrides must make a configuration, got 'budget.mac=1': no such key"
     """
-    if not isinstance(error, REFUSALS) or isinstance(error, InstantiationException):
-        return str(error)  # of ours, or of what a _target_ of the user's raised
+    if not isinstance(error, REFUSALS):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        said = " ".join(str(error).split())
+        return (
+            f"a _target_ must be built by the settings beside it, got {said}; mend these settings"
+        )
     parts = [error, *([error.__cause__] if isinstance(error.__cause__, REFUSALS) else [])]
     lines = [line.strip() for part in parts for line in str(part).splitlines()]
     if not any(line.startswith("reference_type=Dict") for line in lines):
