@@ -73,7 +73,7 @@ def kept_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("kept") / "run"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
-        assert fit(*QUANTIZED, f"run_dir={run_dir}") == cli.KEPT
+        assert fit(*QUANTIZED, "trainer.precision=32", f"run_dir={run_dir}") == cli.KEPT
     return run_dir, printed.getvalue()
 
 
