@@ -152,6 +152,7 @@ def run_method(base: Base, method: str, steps: int, dense_file: Path) -> dict[st
         written_s = time.process_time() - start
         return {
             "seed": base.seed,
+            "base": base.digest,
             "steps": steps,
             "quantize_cpu_s": round(trained_s, 1),
             "convert_export_cpu_s": round(written_s, 1),

@@ -46,6 +46,22 @@ class ResultsFile:
         self._is_quick = quick
         self._num_threads = num_threads
 
+    @property
+    def context(self) -> dict[str, Any]:
+        """The machine, the date and the versions that a figure taken now is of."""
+        machine = machine_fingerprint()
+        versions = {
+            "python": platform.python_version(),
+            "pytorch-lightning": version("pytorch-lightning"),
+            **machine.pop("versions"),
+        }
+        return {
+            **machine,
+            "num_threads": self._num_threads,
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "versions": versions,
+        }
+
     def progress(self, text: str) -> None:
         """Say on stderr what comes next."""
         print(f"{self._name}: {text}", file=sys.stderr, flush=True)
@@ -61,28 +77,15 @@ class ResultsFile:
         print("\n" + "\n".join(lines))
         folder, prefix = FOLDER / self._name, "quick_" if self._is_quick else ""
         folder.mkdir(parents=True, exist_ok=True)
-        context = self._context()
-        rows = "".join(json.dumps({**row, **context}) + "\n" for row in self.rows)
+        context = self.context
+        # rows of an earlier run have their own
+        rows = "".join(json.dumps({**context, **row}) + "\n" for row in self.rows)
         (folder / f"{prefix}results.jsonl").write_text(rows)
         (folder / f"{prefix}table.txt").write_text("\n".join([*lines, json.dumps(context)]) + "\n")
 
-    def _context(self) -> dict[str, Any]:
-        machine = machine_fingerprint()
-        versions = {
-            "python": platform.python_version(),
-            "pytorch-lightning": version("pytorch-lightning"),
-            **machine.pop("versions"),
-        }
-        return {
-            **machine,
-            "num_threads": self._num_threads,
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "versions": versions,
-        }
-
 
 class Rows:
-    """The rows of one seed in a file that a later run goes on with."""
+    """The rows of one seed in a file that a later run goes on with, each with its own context."""
 
     def __init__(self, path: Path, results: ResultsFile) -> None:
         self._path, self._results = path, results
@@ -93,7 +96,7 @@ class Rows:
         """The row that is there, or else what ``make`` gives, saved."""
         if (case, method) not in self.known:
             self._results.progress(f"{self._path.stem}, {case}, {method}")
-            row = {"case": case, "method": method, **make()}
+            row = {"case": case, "method": method, **make(), **self._results.context}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

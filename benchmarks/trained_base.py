@@ -1,5 +1,6 @@
 """The trained network that every method of a benchmark starts from, and how each trains it on."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,14 @@ class Base:
     data: ImageData
     example: Tensor
     seed: int
+
+    @property
+    def digest(self) -> str:
+        """The first digits of a hash of the weights: tells one training from another."""
+        state = hashlib.sha256()
+        for name, values in self.network.state_dict().items():
+            state.update(name.encode() + values.contiguous().numpy().tobytes())
+        return state.hexdigest()[:8]
 
     @property
     def macs(self) -> int:
