@@ -130,6 +130,7 @@ class Teaching:
             del strategy.training_step
             _compile_anew(module)
 
+        taught_step.is_taught = True  # type: ignore[attr-defined]
         strategy.training_step = taught_step  # type: ignore[method-assign]
         _compile_anew(module)
         self._end = end
@@ -178,6 +179,11 @@ class Teaching:
                 )
             )
         return torch.stack(losses).mean()
+
+
+def is_taught(trainer: pl.Trainer) -> bool:
+    """Whether a teacher enters the loss of the fit's training steps now."""
+    return getattr(trainer.strategy.training_step, "is_taught", False)
 
 
 def frozen(network: nn.Module) -> nn.Module:

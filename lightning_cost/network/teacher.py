@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.plain_data import entries
-from lightning_cost.network.distillation import Distillation, Teaching, frozen
+from lightning_cost.network.distillation import Distillation, Teaching, frozen, is_taught
 from lightning_cost.network.structural import check_shapes
 
 
@@ -45,13 +45,23 @@ class DenseTeacher:
             self._network, self._is_ready = frozen(duplicated(network)), True
 
     @property
+    def is_missing(self) -> bool:
+        """Whether it is asked for, and there was nothing to learn from."""
+        return self.settings is not None and not self._is_ready
+
+    @property
     def is_teaching(self) -> bool:
         """Whether it enters the loss of training steps now."""
         return self._teaching is not None
 
     def start(self, trainer: pl.Trainer, network: nn.Module) -> bool:
-        """Teach ``network`` in the training steps from here on; whether anything began."""
+        """Teach ``network`` in the training steps from here on; whether anything began.
+
+        While another teacher does, it does not begin: ask again later.
+        """
         if self.settings is None or self._network is None or not self._is_ready:
+            return False
+        if is_taught(trainer):
             return False
         # of a resumed run it was taken down before the Trainer converted the network
         converted = trainer.precision_plugin.convert_module(self._network)

@@ -157,9 +157,8 @@ class GlobalRankingPruning(pl.Callback):
 
     @property
     def end_epoch(self) -> int:
-        """The first epoch in which channels are neither removed nor restored any more."""
-        schedule = self.schedule
-        return schedule.end_epoch if self._rolls_back else schedule.changed_epoch
+        """The first epoch in which channels are neither removed nor recovered from any more."""
+        return self.schedule.end_epoch
 
     @property
     def search_flops(self) -> float:
@@ -265,7 +264,8 @@ class GlobalRankingPruning(pl.Callback):
         def read() -> float:
             return guard.read(trainer.callback_metrics)
 
-        if progress.is_dense_over(self.schedule):
+        # an epoch that is stopped in its middle may be the last of the dense network too
+        if progress.is_dense and trainer.current_epoch + 1 >= self.schedule.warmup_epochs:
             progress.dense_metric = on_rank_zero(trainer, read)
         elif progress.is_judged_now(self.schedule):
             now = on_rank_zero(trainer, read)
@@ -370,6 +370,11 @@ class GlobalRankingPruning(pl.Callback):
         if not steps:
             return
         _, network = find_network(pl_module, self.network)
+        if self.guard is not None and progress.dense_metric is None:
+            self._remark(
+                f"the guard is off: {self.guard.metric} of the dense network is not known, as this "
+                "run did not validate it with the guard"
+            )
         if progress.planned is None:
             for optimizer in trainer.optimizers:
                 require_cuttable(optimizer)

@@ -73,9 +73,10 @@ class Progress:
         due = 0 if self.is_halted else schedule.steps_due(epoch)
         return range(self.num_steps_done + 1, due + 1)
 
-    def is_dense_over(self, schedule: PruningSchedule) -> bool:
-        """Whether the epoch that just ended was the last of the dense network."""
-        return self.num_epochs_done == schedule.warmup_epochs
+    @property
+    def is_dense(self) -> bool:
+        """Whether the time of the first step has not come yet."""
+        return not self.num_steps_done
 
     def is_judged_now(self, schedule: PruningSchedule) -> bool:
         """Whether the epoch that just ended was the last one after a pruning step."""

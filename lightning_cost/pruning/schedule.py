@@ -88,17 +88,15 @@ class PruningSchedule:
 
     @property
     def end_epoch(self) -> int:
-        """The first epoch after recovery: the number of epochs of the whole schedule."""
-        return math.ceil(self.last_step_epoch - _ROUNDING) + self.recover_epochs
+        """The first epoch after recovery: the number of epochs of the whole schedule.
 
-    @property
-    def changed_epoch(self) -> int:
-        """The first epoch that begins after the last step, or with it where nothing recovers.
+        The epoch that the last step is made in is one of them, also where nothing recovers.
 
-        >>> PruningSchedule(warmup_epochs=1, num_steps=4, recover_epochs=8).changed_epoch
-        5
+        >>> PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=0).end_epoch
+        2
         """
-        return min(math.floor(self.last_step_epoch + _ROUNDING) + 1, self.end_epoch)
+        recovered = math.ceil(self.last_step_epoch - _ROUNDING) + self.recover_epochs
+        return max(recovered, math.floor(self.last_step_epoch + _ROUNDING) + 1)
 
     def in_epochs(self, updates_per_epoch: float) -> "PruningSchedule":
         """The same schedule, counted in epochs of so many optimizer steps.

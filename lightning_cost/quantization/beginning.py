@@ -18,20 +18,18 @@ class Beginning:
     start: int | None
     epochs: int
 
-    def is_due(
-        self, epoch: int, max_epochs: int | None, others: Collection[StructuralCallback]
-    ) -> bool:
+    def is_due(self, epoch: int, others: Collection[StructuralCallback], *, is_last: bool) -> bool:
         """Whether it begins before ``epoch``, or has begun by then.
 
         Args:
             epoch: About to start.
-            max_epochs: Of the fit.
             others: The other structural callbacks.
+            is_last: Whether it will not start, as the fit is over.
         """
         if self.start is not None:
             return epoch >= self.start
         if self.epochs == 0 and not others:
-            return epoch == max_epochs
+            return is_last
         return all(callback.is_finished for callback in others)
 
     def require_after(self, others: Collection[StructuralCallback]) -> None:
@@ -47,7 +45,7 @@ class Beginning:
                 raise ValueError(
                     f"start must be >= {callback.end_epoch}, as channels can only be removed "
                     "before the network is prepared for quantisation and "
-                    f"{type(callback).__name__} changes them until then, got {self.start}; leave "
+                    f"{type(callback).__name__} is at work until then, got {self.start}; leave "
                     "it out to begin once all else is over"
                 )
 

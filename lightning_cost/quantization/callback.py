@@ -61,8 +61,8 @@ class QuantizationAwareTraining(pl.Callback):
             ``budget``; beside pruning the budget is shared between channels and bits.
         start: Epoch that begins it; ``None``: as soon as every other structural callback of the
             Trainer is finished, which without one is the first epoch (with ``epochs=0``: when the
-            last one is over). Better start from a trained network. Beside pruning not before the
-            end of its schedule.
+            fit is over). Better start from a trained network. Beside pruning not before the end of
+            its schedule.
         epochs: Epochs of training with fake quantisers.
         rules: Which layers are quantised how, and how their grids are found.
         distillation: How the network, as it was in floating point, teaches; ``None``: not at all.
@@ -238,15 +238,21 @@ class QuantizationAwareTraining(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _, network = find_network(pl_module, self.network)
         self._learn_if_dense(network)
-        # without epochs of its own there may be no next epoch to begin in
-        is_due = self.epochs == 0 and self._is_due(trainer, trainer.current_epoch + 1)
-        if is_due and not self._progress.is_begun:
-            self._begin(trainer, pl_module)
+        # so that the last checkpoint of the fit has it
+        is_last = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        self._calibrate_alone(trainer, pl_module, trainer.current_epoch + 1, is_last=is_last)
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # where another callback has ended the fit after this one's turn
+        self._calibrate_alone(trainer, pl_module, trainer.current_epoch, is_last=True)
         self._stop_teaching(trainer)
-        if not self.is_finished:
+        if not self._progress.is_begun and self.epochs == 0:
+            rank_zero_warn(
+                "the network is not quantised: the fit ended before start, or before the other "
+                "structural callbacks were finished; raise max_epochs, or begin earlier"
+            )
+        elif not self.is_finished:
             rank_zero_info(
                 "quantisation-aware training is not finished: "
                 f"{self._progress.num_epochs_done} of {self.epochs} epochs done; "
@@ -263,6 +269,7 @@ class QuantizationAwareTraining(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "calibrated": self.calibrated,
+            "settings": self._settings,
             "teacher": None if self.is_finished else self._teacher.state_dict(),
             **self._progress.state_dict(),
             "bits": self.settled,
@@ -280,14 +287,37 @@ class QuantizationAwareTraining(pl.Callback):
             )
             self._teacher.load_state_dict(state_dict["teacher"])
             self._progress.load_state_dict(state_dict)
+            settings = state_dict.get("settings")  # older checkpoints have none
             self.settle(state_dict["bits"])
             self._limits = limits and {
                 Resource(name): limit for name, limit in amounts(limits, "limits").items()
             }
 
-    def _is_due(self, trainer: pl.Trainer, epoch: int) -> bool:
+        if self._progress.is_begun and settings not in (None, self._settings):
+            raise ValueError(
+                "scheme and rules must be those that the network was prepared with, got "
+                f"{self._settings} in place of {settings}; go on from a checkpoint of before "
+                "quantisation, or with the same ones"
+            )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What a network is prepared by, as plain data."""
+        schemes = (self.scheme,) if self.bits is None else self.bits.choices
+        return {"schemes": [each.to_dict() for each in schemes], **self.rules.structure}
+
+    def _is_due(self, trainer: pl.Trainer, epoch: int, *, is_last: bool = False) -> bool:
         others = structural_others(trainer, self)
-        return self._beginning.is_due(epoch, trainer.max_epochs, others)
+        return self._beginning.is_due(epoch, others, is_last=is_last or epoch == trainer.max_epochs)
+
+    def _calibrate_alone(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, *, is_last: bool
+    ) -> None:
+        """Quantise without epochs of training, for which there may be no next one to begin in."""
+        if self.epochs or self._progress.is_begun:
+            return
+        if self._is_due(trainer, epoch, is_last=is_last):
+            self._begin(trainer, pl_module)
 
     def _check(self, trainer: pl.Trainer, network: nn.Module, example: Any) -> None:
         """Say before the first step what would else be found out when quantisation begins."""
@@ -339,6 +369,12 @@ class QuantizationAwareTraining(pl.Callback):
                 )
             )
         change = self._plan(network, example, saturating)
+        if self._teacher.is_missing:
+            rank_zero_warn(
+                "distillation is left out: the network was changed before this fit, so that it "
+                "was never seen as it would teach; quantise in the fit that prunes, or pass "
+                "distillation=None"
+            )
         with uninterrupted():
             apply_during_fit(trainer, network, change)
             for each in (network, *averaged_copies(trainer, network)):

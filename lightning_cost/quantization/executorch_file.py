@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example, call_arguments, observing
-from lightning_cost.network.whole_file import require_place
+from lightning_cost.network.whole_file import require_place, whole_file
 from lightning_cost.quantization.convert import QuantizeDequantize, StoredIntegers, stored_layers
 from lightning_cost.quantization.operators import (
     dequantize_filters_from,
@@ -71,12 +71,10 @@ def write_executorch(network: nn.Module, example: Example, path: str | Path) -> 
                 f"network must be one that ExecuTorch takes, got {type(error).__name__}: "
                 f"{str(error).splitlines()[0] if str(error) else 'no reason'}; export it to ONNX"
             ) from error
-    path.write_bytes(content)
-    try:
-        _check(network, example, path)
-    except BaseException:
-        path.unlink()
-        raise
+    with whole_file(path) as file:
+        file.write(content)
+        file.flush()
+        _check(network, example, Path(file.name))
     return path
 
 

@@ -1,10 +1,11 @@
 """Activations rounded in floating point, so that a network can train for integers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from lightning_cost.quantization.observers import affine_grid, range_of, require_observer
 
@@ -12,7 +13,26 @@ NUM_LEVELS = 256
 _AVERAGING = 0.01
 
 
-class ActivationFakeQuantizer(nn.Module):
+class InFloat32(nn.Module):
+    """Whose own parameters and buffers stay float32 when the network is converted.
+
+    Ranges and scales are sums of many small moves, which bfloat16 rounds away; and a fit that goes
+    on under ``bf16-true`` is converted after they are there, the one that began was before.
+    """
+
+    @override
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        held = [*self._parameters.items(), *self._buffers.items()]
+        before = {name: each.data for name, each in held if each is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, values in before.items():
+            now = getattr(self, name)
+            if values.dtype == torch.float32 and now.dtype != torch.float32:
+                now.data = values.to(now.device)
+        return self
+
+
+class ActivationFakeQuantizer(InFloat32):
     """Puts activations on an affine grid of 256 levels in the range that it has observed.
 
     It observes in training mode while ``observer_enabled``. Before the first observation values

@@ -1,5 +1,7 @@
 """Which range of activations is worth its 256 levels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,13 +47,21 @@ def range_of(x: Tensor, observer: str, *, num_levels: int) -> tuple[Tensor, Tens
     low, high = torch.aminmax(x)
     if observer not in ("percentile", "mse") or not (low.isfinite() and high.isfinite()):
         return low, high
-    flat = x.flatten()
-    samples = flat[:: -(-len(flat) // _MOST_SAMPLES)]
+    samples = _samples(x.flatten())
     if observer == "percentile":
-        tails = torch.tensor([_TAIL, 1 - _TAIL], device=flat.device)
+        tails = torch.tensor([_TAIL, 1 - _TAIL], device=x.device)
         found = torch.quantile(samples, tails)
         return found[0], found[1]
     return _least_error(samples, low, high, num_levels)
+
+
+def _samples(flat: Tensor) -> Tensor:
+    """Evenly spread over ``flat``, and over the rows, columns and channels that it was made of."""
+    stride = -(-len(flat) // _MOST_SAMPLES)
+    # a stride that divides the length of a row meets the same few columns again and again
+    while math.gcd(stride, len(flat)) > 1:
+        stride += 1
+    return flat[::stride]
 
 
 def _least_error(x: Tensor, low: Tensor, high: Tensor, num_levels: int) -> tuple[Tensor, Tensor]:

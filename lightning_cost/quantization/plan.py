@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import Example
 from lightning_cost.network.attention import open_attention
 from lightning_cost.network.dataflow import trace_dataflow
+from lightning_cost.network.filters import FilterLayout
 from lightning_cost.network.folding import pairs_in
 from lightning_cost.quantization.placement import attentions, place
 from lightning_cost.quantization.prepare import PrepareQuantization, is_prepared
@@ -79,6 +80,7 @@ def plan_quantization(
     )
     if reduced_range:
         schemes = {name: with_reduced_range(each) for name, each in schemes.items()}
+    schemes = _within_bytes(network, schemes)
     _require_fixed_terms(schemes, rules)
     return PrepareQuantization(
         schemes=schemes,
@@ -92,6 +94,25 @@ def plan_quantization(
         is_gradual=bool(rules.gradual),
         observer=rules.observer,
     )
+
+
+def _within_bytes(network: nn.Module, schemes: dict[str, Scheme]) -> dict[str, Scheme]:
+    """``schemes``, those with a limit in bytes as the layers that share it leave room for."""
+    fitted = dict(schemes)
+    for limited in {id(each): each for each in schemes.values()}.values():
+        if not isinstance(limited, FLightNN) or limited.max_bytes is None:
+            continue
+        sharing = [name for name, scheme in schemes.items() if scheme == limited]
+        within = limited.within_bytes([_filters(network.get_submodule(name)) for name in sharing])
+        fitted.update(dict.fromkeys(sharing, within))
+    return fitted
+
+
+def _filters(layer: nn.Module) -> tuple[int, int]:
+    """The number of filters, and of the weights of one."""
+    assert isinstance(layer.weight, Tensor)
+    filters = FilterLayout.of(layer).filters_first(layer.weight)
+    return len(filters), filters[0].numel()
 
 
 def _require_fixed_terms(schemes: Mapping[str, Scheme], rules: QuantizationRules) -> None:

@@ -67,6 +67,19 @@ class QuantizationRules:
                 raise ValueError(f"{name} must be in [0, 1], got {share}; {usual} is usual")
         self._check_gradual()
 
+    @property
+    def structure(self) -> dict[str, Any]:
+        """What a prepared network is made by, as plain data; the rest may change in a fit."""
+        return {
+            "overrides": {
+                pattern: get_scheme(each).to_dict() for pattern, each in self.overrides.items()
+            },
+            "exclude": list(self.exclude),
+            "observer": self.observer,
+            "learns_scales": self.learns_scales,
+            "gradual": list(self.gradual),
+        }
+
     def share_rounded(self, done: float) -> float:
         """Share of the weights rounded for good once a share ``done`` of the epochs is over.
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_cost.network.filters import FilterLayout
 from lightning_cost.quantization.bias import quantize_bias
-from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer
+from lightning_cost.quantization.fake_quantizers import ActivationFakeQuantizer, InFloat32
 from lightning_cost.quantization.norms import FoldableNorm
 from lightning_cost.quantization.rounding import straight_through
 from lightning_cost.quantization.schemes.filters import per_filter
@@ -32,7 +32,7 @@ class Rounded(NamedTuple):
     scale: Tensor
 
 
-class Rounding(nn.Module, ABC):
+class Rounding(InFloat32, ABC):
     """How a layer's weight gets onto the grid of its scheme while it trains.
 
     Args:

@@ -45,10 +45,10 @@ def main(folder: Path, num_epochs: int) -> int:
         warmup_epochs=warmup,
         num_steps=NUM_STEPS,
         epochs_per_step=max(1, warmup // NUM_STEPS),
-        recover_epochs=0,
+        recover_epochs=1,
     )
     quantize_epochs = num_epochs // 2
-    schedule.recover_epochs = num_epochs - quantize_epochs - int(schedule.end_epoch)
+    schedule.recover_epochs += num_epochs - quantize_epochs - schedule.end_epoch
     settings = CompressSettings(
         schedule=schedule,
         search=EvolutionSearch(num_candidates=4, calibration_samples=64, search_samples=64),

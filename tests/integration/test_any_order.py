@@ -17,6 +17,7 @@ from lightning_cost.monitor.callback import CostMonitor
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
 from lightning_cost.pruning.callback import GlobalRankingPruning
+from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from tests.integration import setting
 
@@ -123,6 +124,20 @@ def test_stopping_alone(tmp_path):
     assert kinds_of(module) == []
     assert trainer.current_epoch == 1
     assert stopping.stop_reason.startswith("model budget kept")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_channels_that_go_in_the_last_epoch_of_the_schedule(tmp_path, order):
+    schedule = PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=0)
+    compressing = setting.callbacks(schedule=schedule, quantize_epochs=1)[1:3]
+    module = setting.module()
+    setting.trainer(tmp_path, [compressing[index] for index in order], max_epochs=3).fit(
+        module, datamodule=setting.data()
+    )
+    assert kinds_of(module) == [KINDS[0], KINDS[2]]
+    alone_too = setting.callbacks(schedule=schedule)[1]
+    with pytest.raises(ValueError, match="max_epochs must be >= 2, where the pruning schedule"):
+        alone(tmp_path, alone_too, max_epochs=1)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

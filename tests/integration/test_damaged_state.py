@@ -1,10 +1,13 @@
 """What a checkpoint says of a callback is looked at before a fit goes on from it."""
 
+import warnings
+
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from lightning_cost.network.lineage import CHECKPOINT_KEY
+from lightning_cost.pruning.callback import GlobalRankingPruning
 from tests.gauntlet.hostile.callback_states import all_callbacks, checkpoints, fit, go_on
 
 NAN = float("nan")
@@ -130,6 +133,25 @@ def test_one_that_was_stopped_within_an_epoch_is_gone_on_with(tmp_path, epoch):
     trainer = fit(tmp_path, [*all_callbacks(), _StopWithin(epoch)])
     assert trainer.current_epoch == epoch + 1
     go_on(saved(trainer, tmp_path), tmp_path)
+
+
+def test_the_guard_knows_the_dense_network_of_a_fit_stopped_within_its_last_epoch(tmp_path):
+    trainer = fit(tmp_path, [*all_callbacks(), _StopWithin(0)])
+    torch.save(saved(trainer, tmp_path), tmp_path / "stopped.ckpt")
+    callbacks = all_callbacks()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the guard is off")
+        fit(tmp_path, callbacks, tmp_path / "stopped.ckpt")
+    (pruning,) = [each for each in callbacks if isinstance(each, GlobalRankingPruning)]
+    assert pruning.state_dict()["dense_metric"] is not None
+
+
+def test_a_guard_that_cannot_know_the_dense_network_is_told(tmp_path):
+    checkpoint = checkpoints()[WARMED_UP]
+    checkpoint["callbacks"]["GlobalRankingPruning"]["dense_metric"] = None
+    torch.save(checkpoint, tmp_path / "warm.ckpt")
+    with pytest.warns(UserWarning, match="the guard is off: val/loss of the dense network is not"):
+        fit(tmp_path, all_callbacks(), tmp_path / "warm.ckpt")
 
 
 def test_going_on_from_the_end_changes_nothing(tmp_path):

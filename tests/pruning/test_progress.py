@@ -36,7 +36,7 @@ def judged_epochs(schedule, *, is_halted=False):
         ({"num_steps": 2, "epochs_per_step": 3}, [4, 7]),
         ({"num_steps": 1}, [4]),
         ({"num_steps": 4, "epochs_per_step": 0.5}, [2, 6]),
-        ({"num_steps": 2, "recover_epochs": 0}, [2]),
+        ({"num_steps": 2, "recover_epochs": 0}, [2, 3]),
     ],
 )
 def test_judged_when_the_training_after_a_step_is_over(given, expected):

@@ -12,7 +12,7 @@ def test_missed_is_what_is_never_due(start, epochs, max_epochs):
     beginning = Beginning(start=start, epochs=epochs)
     # without epochs of its own it can begin at the end of the last one
     moments = range(max_epochs + 1) if epochs == 0 else range(max_epochs)
-    is_due = any(beginning.is_due(epoch, max_epochs, []) for epoch in moments)
+    is_due = any(beginning.is_due(epoch, [], is_last=epoch == max_epochs) for epoch in moments)
     assert beginning.is_missed(max_epochs) == (not is_due)
     assert not beginning.is_missed(-1)
     assert not beginning.is_missed(None)

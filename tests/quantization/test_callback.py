@@ -199,6 +199,49 @@ def test_resumed_run_is_bit_identical(tmp_path, kind, stop):
     assert resumed_trainer.callbacks[0].is_finished
 
 
+@pytest.mark.filterwarnings("ignore:quantisation will not begin")
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_resumed_run_in_another_precision_is_bit_identical(tmp_path, precision):
+    def run(max_epochs, checkpoint=None):
+        module, quantization = Classifier(), QuantizationAwareTraining("int4", start=1, epochs=3)
+        trainer = trainer_with(quantization, max_epochs=max_epochs, precision=precision)
+        trainer.fit(module, loader(256), ckpt_path=checkpoint, weights_only=True)
+        return trainer, module.state_dict()
+
+    _, whole = run(4)
+    trainer, _ = run(2)
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+    _, resumed = run(4, tmp_path / "part.ckpt")
+    assert {n: v.dtype for n, v in whole.items()} == {n: v.dtype for n, v in resumed.items()}
+    # under 64-true Lightning reads weights into a network that is float32 still
+    for name, value in whole.items() if precision == "bf16-true" else ():
+        assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"scheme": "power_of_two"},
+        {"rules": QuantizationRules(observer="min_max")},
+        {"rules": QuantizationRules(overrides={"3": "int8"})},
+    ],
+)
+def test_another_scheme_is_refused_once_the_network_is_prepared(tmp_path, other):
+    trainer = trainer_with(QuantizationAwareTraining("int4", start=1, epochs=2), max_epochs=2)
+    trainer.fit(Classifier(), loader(128))
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+
+    def go_on(**settings):
+        quantization = QuantizationAwareTraining(**{"scheme": "int4", **settings}, start=1)
+        trainer_with(quantization, max_epochs=3).fit(
+            Classifier(), loader(128), ckpt_path=tmp_path / "part.ckpt", weights_only=True
+        )
+
+    with pytest.raises(ValueError, match="scheme and rules must be those that the network was pr"):
+        go_on(**other)
+    go_on(rules=QuantizationRules(freeze_after=0.7))
+
+
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 def test_resumed_in_the_middle_of_an_epoch(tmp_path):
     class Saver(Callback):
@@ -240,6 +283,35 @@ def test_zero_epochs_calibrate_alone():
     deployed = deployed_copy(module.network, images[:1])
     assert accuracy(deployed(images), expected.argmax(1)) > 0.97
     assert accuracy(deployed(images), labels) > 0.8
+
+
+class Ending(Callback):
+    """Ends the fit with an epoch, as early stopping does."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch == self.epoch
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("settings", [{"max_epochs": 5}, {"max_epochs": -1, "max_steps": 20}])
+def test_zero_epochs_calibrate_a_fit_that_ends_early(order, settings):
+    quantization = QuantizationAwareTraining(epochs=0)
+    module, ending = Classifier(), Ending(1 if "max_steps" not in settings else None)
+    callbacks = [quantization, ending][:: 1 if order else -1]
+    trainer = trainer_with(*callbacks, **settings)
+    trainer.fit(module, loader(512))
+    assert trainer.global_step in (16, 20)
+    assert quantization.is_finished
+    assert is_prepared(module.network)
+
+
+def test_zero_epochs_that_never_come_are_told():
+    quantization = QuantizationAwareTraining(epochs=0)
+    with pytest.warns(UserWarning, match="the network is not quantised: the fit ended before"):
+        trainer_with(quantization, Other(3), max_epochs=2).fit(Classifier(), loader(128))
 
 
 def test_calibrated_state_is_that_before_training_with_rounding():

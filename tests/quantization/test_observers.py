@@ -34,6 +34,18 @@ def test_percentile_leaves_out_one_in_ten_thousand_at_either_end():
     assert float(high) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(128, 16, 32, 32), (32, 64, 512)])
+@pytest.mark.parametrize("observer", ["percentile", "mse"])
+def test_a_sample_of_many_is_of_every_column_and_channel(shape, observer):
+    x = normal(*shape)
+    x[..., 0] *= 0.1  # as at a border of zeros
+    x[:, 3] *= 4
+    _, high = range_of(x, observer, num_levels=256)
+    drawn = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(1))[:60_000]
+    _, expected = range_of(x.flatten()[drawn], observer, num_levels=256)
+    assert float(high) == pytest.approx(float(expected), rel=0.15)
+
+
 @given(seed=SEEDS)
 def test_mse_is_never_worse_than_the_extremes_and_near_the_best(seed):
     x = normal(2000, seed=seed)

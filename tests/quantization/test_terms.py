@@ -40,6 +40,32 @@ def test_budget_is_kept_and_used_up_to_one_filter(shapes, mean_terms, seed):
     assert spent(quantized) > allowed - max(weight[0].numel() for _, weight in quantized.values())
 
 
+@given(shapes=SHAPES, share=st.floats(0, 1.2), seed=st.integers(0, 99))
+def test_bytes_are_kept_and_used_up_to_one_filter(shapes, share, seed):
+    torch.manual_seed(seed)
+    weights = [torch.randn(shape) for shape in shapes]
+    filters = [(len(weight), weight[0].numel()) for weight in weights]
+    maps = sum(-(-num // 4) for num, _ in filters)
+    most = maps + sum(num * size for num, size in filters)
+    max_bytes = maps + len(filters) + round(share * (most - maps))
+    scheme = FLightNN(max_bytes=max_bytes).within_bytes(filters)
+    layers = {str(i): (ChosenTerms(scheme, weight), weight) for i, weight in enumerate(weights)}
+    assign_terms(layers)
+    nibbles = [
+        int(rounding.num_terms.sum()) * weight[0].numel() for rounding, weight in layers.values()
+    ]
+    taken = maps + sum(-(-each // 2) for each in nibbles)
+    assert taken <= max_bytes
+    # by less than one filter, and the half bytes at the layers' ends
+    largest = max(size for _, size in filters)
+    assert taken == most or taken > max_bytes - largest / 2 - len(filters) - 1
+
+
+def test_bytes_that_hold_no_term_are_refused():
+    with pytest.raises(ValueError, match="max_bytes must be >= 3, which the numbers of terms"):
+        FLightNN(max_bytes=2).within_bytes([(8, 9)])
+
+
 @given(seed=st.integers(0, 99))
 def test_a_larger_budget_takes_no_term_away(seed):
     quantized = layers([(5, 4), (3, 8)], 2.0, seed)

@@ -174,8 +174,11 @@ class BitOptions:
         )
         found: list[ChosenBits] = []
         for share in np.linspace(0, 1, num_choices).tolist():
-            limit = {resource: self.rest[resource] + low + share * (high - low)}
-            chosen = self.within(limit)
+            # of the layers alone: with the rest added and taken off again, rounding may leave less
+            # than the cheapest choice takes
+            left = low + share * (high - low)
+            limit = {resource: self.rest[resource] + left}
+            chosen = self._chosen(least_harm(self.options, {resource: left}), limit)
             if all(chosen.schemes != other.schemes for other in found):
                 found.append(chosen)
         return found

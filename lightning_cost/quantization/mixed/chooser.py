@@ -1,5 +1,6 @@
 """What a fit does to give each layer its scheme: the choices, the limits, the decision."""
 
+import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -211,7 +212,9 @@ class BitChooser:
     ) -> PrepareQuantization:
         rules = self._rules
         if chosen is not None:
-            rules = replace(rules, overrides=dict(chosen.schemes))
+            # names, not patterns
+            overrides = {glob.escape(name): scheme for name, scheme in chosen.schemes.items()}
+            rules = replace(rules, overrides=overrides)
         return plan_quantization(network, example, self.fewest, rules, reduced_range=reduced_range)
 
     def _measured(self, network: nn.Module, example: Any) -> Cost:

@@ -1,6 +1,8 @@
 """Sums of powers of two with as many terms as each filter needs."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from typing_extensions import override
@@ -12,6 +14,7 @@ from lightning_cost.quantization.schemes.powers import (
     sums_of_powers,
 )
 from lightning_cost.quantization.schemes.scheme import Scheme
+from lightning_cost.quantization.settings import require_type
 
 MOST_TERMS = 2
 
@@ -22,8 +25,7 @@ class FLightNN(Scheme):
 
     Which filters get how many follows from thresholds that are trained, one a filter and term; a
     controller keeps the mean over all weights at ``mean_terms`` in every step, so that the size is
-    known beforehand and no penalty needs to be weighed. That mean is the budget, there is none in
-    bytes: a weight takes ``4 * mean_terms`` bits.
+    known beforehand and no penalty needs to be weighed. A weight takes ``4 * mean_terms`` bits.
 
     A filter of zero terms has zeros for weights, which take no room in a packed file. It is not
     removed: its channel stays, and with it the MACs and the bytes of an ONNX file. Channels are
@@ -32,10 +34,13 @@ class FLightNN(Scheme):
     Args:
         mean_terms: Terms of a weight, on average over the weights of the network's layers with
             this scheme; in (0, 2].
+        max_bytes: In place of ``mean_terms`` the bytes that these weights may take in a packed
+            file, two bits a filter for its number of terms included, scales not. From the shapes
+            of the layers follows ``mean_terms``, see :meth:`within_bytes`.
         reduced_range: Up to 64 only, see :class:`Int8`.
 
     Raises:
-        ValueError: If ``mean_terms`` is out of range.
+        ValueError: If a number is out of range, or both are given.
 
     Reference:
         Ding et al., "FLightNNs: Lightweight Quantized Deep Neural Networks for Fast and Accurate
@@ -45,6 +50,7 @@ class FLightNN(Scheme):
     name: ClassVar[str] = "flightnn"
     mean_terms: float = 1.3
     reduced_range: bool = False
+    max_bytes: int | None = None
 
     @override
     def __post_init__(self) -> None:
@@ -54,6 +60,39 @@ class FLightNN(Scheme):
             raise ValueError(
                 f"mean_terms must be in (0, {MOST_TERMS}], got {self.mean_terms}; 1.3 is usual"
             )
+        if self.max_bytes is not None:
+            require_type("max_bytes of scheme 'flightnn'", self.max_bytes, 100_000)
+            if self.mean_terms != FLightNN().mean_terms:
+                raise ValueError(
+                    "mean_terms must be left out where max_bytes is given, got both: it follows "
+                    "from the bytes"
+                )
+
+    def within_bytes(self, filters: Sequence[tuple[int, int]]) -> "FLightNN":
+        """This scheme with the ``mean_terms`` that ``max_bytes`` leave room for.
+
+        Args:
+            filters: Of each layer the number of filters, and of the weights of one.
+
+        Raises:
+            ValueError: If the bytes do not hold one term anywhere.
+
+        >>> FLightNN(max_bytes=50).within_bytes([(8, 9)])
+        FLightNN(mean_terms=1.3194444444444444, reduced_range=False, max_bytes=None)
+        """
+        assert self.max_bytes is not None
+        num_weights = sum(num * size for num, size in filters)
+        # each layer's map and nibbles begin at a whole byte
+        fixed = sum(math.ceil(2 * num / 8) for num, _ in filters) + len(filters) / 2
+        num_terms = math.floor((self.max_bytes - fixed) * 8 / BITS_OF_TERM)
+        if num_terms < 1:
+            least = math.ceil(fixed + BITS_OF_TERM / 8)
+            raise ValueError(
+                f"max_bytes must be >= {least}, which the numbers of terms of these layers' "
+                f"filters take alone, got {self.max_bytes}; allow more"
+            )
+        mean_terms = min(MOST_TERMS, num_terms / num_weights)
+        return replace(self, max_bytes=None, mean_terms=mean_terms)
 
     @property
     @override

@@ -90,7 +90,9 @@ def refitted_scales(
     """
     largest, unit = _in_units_of_largest(weight)
     return [
-        _refitted(unit, old / largest, each) * largest
+        # a scale of twice the largest weight, as is left of a filter that has shrunk, is too coarse
+        # for all of them; and the quotient may overflow
+        _refitted(unit, (old / largest).clamp_max(2), each) * largest
         for each, old in zip(levels, previous, strict=True)
     ]
 

@@ -28,7 +28,7 @@ def get_scheme(scheme: Scheme | str | Mapping[str, Any]) -> Scheme:
     >>> get_scheme("int8"), get_scheme("int4")
     (Int8(reduced_range=False), LowBit(bits=4))
     >>> get_scheme({"name": "flightnn", "mean_terms": 1.5})
-    FLightNN(mean_terms=1.5, reduced_range=False)
+    FLightNN(mean_terms=1.5, reduced_range=False, max_bytes=None)
 
     Raises:
         TypeError: If it is no scheme, name or mapping.
@@ -93,7 +93,13 @@ def scheme_from_dict(data: Mapping[str, Any]) -> Scheme:
         ValueError: If there is no scheme of that name, or if it does not have such a setting.
     """
     name = data.get("name")
-    settings = {**_SHORT.get(str(name), {"name": name}), **_without_name(data)}
+    short, settings = _SHORT.get(str(name), {"name": name}), _without_name(data)
+    for key, fixed in short.items():
+        if settings.setdefault(key, fixed) != fixed:
+            raise ValueError(
+                f"{key} must be {fixed!r} in a scheme {name!r}, got {settings[key]!r}; leave it "
+                f"out, or write name: {short['name']}"
+            )
     kind = SCHEMES.get(str(settings.pop("name")))
     if kind is None:
         known = ", ".join(repr(known) for known in (*SCHEMES, *_SHORT))

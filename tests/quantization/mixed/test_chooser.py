@@ -1,5 +1,7 @@
 import copy
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -12,13 +14,16 @@ from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.measure import measure
 from lightning_cost.network.lineage import apply_change
 from lightning_cost.quantization.calibrate import calibrate
-from lightning_cost.quantization.mixed.bits import ChosenBits
+from lightning_cost.quantization.mixed.bits import BitOptions, ChosenBits
+from lightning_cost.quantization.mixed.choice import Option
 from lightning_cost.quantization.mixed.chooser import BitChooser
 from lightning_cost.quantization.packing.packed import packed_size_bytes
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.registry import get_schemes
+from lightning_cost.quantization.schemes.uniform import LowBit
 from tests.quantization.networks import Block
 
+ENERGY = Resource.energy_mj
 CHOICES = ["int8", "int6", "int4", "power_of_two", {"name": "flightnn", "mean_terms": 1.3}]
 
 
@@ -104,6 +109,34 @@ def test_spread_goes_from_the_fewest_bits_to_the_least_harm():
     assert sizes == sorted(sizes)
     assert harms == sorted(harms, reverse=True)
     assert len(spread) >= 3
+
+
+@given(st.integers(2, 9), st.integers(0, 999))
+def test_spread_reaches_the_cheapest_whatever_the_costs(num_layers, seed):
+    drawn = np.random.default_rng(seed)
+
+    def layer():
+        size, harm = drawn.uniform(1e-5, 1e-3), drawn.uniform()
+        return [
+            Option(scheme=LowBit(bits=bits), harm=harm / bits, costs={ENERGY: size * bits})
+            for bits in (3, 5, 7)
+        ]
+
+    options = {str(index): layer() for index in range(num_layers)}
+    found = BitOptions(options=options, rest={ENERGY: drawn.uniform(0, 0.01)}).spread(ENERGY, 4)
+    assert {scheme.bits for scheme in found[0].schemes.values()} == {3}
+
+
+def test_layers_are_chosen_for_by_name_whatever_the_name():
+    layers = [("a", Block(1, 6)), ("b[0]*?", Block(6, 8)), ("flat", nn.Flatten())]
+    net = nn.Sequential(OrderedDict([*layers, ("last", nn.Linear(8 * 36, 3))])).eval()
+    choosing = chooser(["int8", "int4"])
+    limits = {Resource.size_bytes: 8000.0}
+    choosing.chosen = choosing.choose(net, images(1), [images(16)], limits, reduced_range=False)
+    assert any(name.startswith("b[0]*?.") for name in choosing.chosen.schemes)
+    change = choosing.plan(net, images(1), reduced_range=False)
+    for name, scheme in choosing.chosen.schemes.items():
+        assert change.schemes[name] == scheme
 
 
 def test_plain_data_and_back():

@@ -115,6 +115,18 @@ def test_extreme_filters_stay_finite(name, value):
 
 
 # decibels of signal to noise on independent normal weights, best scale for a long filter
+@pytest.mark.parametrize("name", ["int4", "power_of_two_2"])
+def test_a_filter_that_has_shrunk_finds_its_scale_again(name):
+    scheme, weight = get_scheme(name), normal(2, 9, seed=0)
+    scale = scheme.fit_scale(1e38 * weight)
+    for _ in range(5):
+        scale = scheme.fit_scale(1e-3 * weight, scale)
+    assert (scale < 1).all()
+    values, _ = scheme.quantize_weight(1e-3 * weight, scale)
+    error = values * scale[:, None] - 1e-3 * weight
+    assert error.norm() < 0.5 * (1e-3 * weight).norm()
+
+
 @pytest.mark.parametrize(
     ("name", "decibels"),
     [("power_of_two", 14.2), ("int4", 18.8), ("apot", 19.1), ("power_of_two_2", 28.6)],

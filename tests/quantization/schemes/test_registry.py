@@ -65,6 +65,21 @@ def test_unknown_scheme(name):
         get_scheme({"name": name})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "int4", "bits": 8}, "bits must be 4 in a scheme 'int4', got 8; leave it out"),
+        ({"name": "power_of_two_2", "terms": 1}, "terms must be 2 in a scheme 'power_of_two_2'"),
+        ({"name": "flightnn", "mean_terms": 1.5, "max_bytes": 9}, "mean_terms must be left out"),
+        ({"name": "flightnn", "max_bytes": 9.5}, "max_bytes of scheme 'flightnn' must be a whole"),
+    ],
+)
+def test_settings_that_contradict_one_another(given, said):
+    with pytest.raises(ValueError, match=said):
+        get_scheme(given)
+    assert get_scheme({"name": "int4", "bits": 4}) == LowBit(bits=4)
+
+
 @pytest.mark.parametrize("given", [7, 0.5, None, True, [7], [None], {"a"}])
 def test_what_is_no_scheme_is_refused(given):
     with pytest.raises(TypeError, match=r"schemes? must be .*, got .*; write"):
