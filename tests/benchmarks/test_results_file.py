@@ -20,7 +20,7 @@ class TestRows:
         path = tmp_path / "folder" / "seed0.jsonl"
         results = results_file.ResultsFile("any", quick=True)
         row = results_file.Rows(path, results).get("case", "one", lambda: {"bytes": 3})
-        assert row == {"case": "case", "method": "one", "bytes": 3}
+        assert row == {"case": "case", "method": "one", "bytes": 3, **results.context}
         assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
 
     def test_does_not_run_again_what_is_there(self, results_file, tmp_path):
@@ -38,3 +38,17 @@ class TestRows:
         with pytest.raises(ZeroDivisionError, match="division by zero"):
             rows.get("case", "one", lambda: {"bytes": 1 / 0})
         assert not path.exists()
+
+    def test_keep_the_day_and_the_machine_that_they_are_of(
+        self, results_file, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(results_file, "FOLDER", tmp_path)
+        results = results_file.ResultsFile("any", quick=False)
+        results.add({"case": "old", "date": "2020-02-02", "cpu": "another"})
+        results.add({"case": "new"})
+        results.save(["a table"])
+        capsys.readouterr()
+        lines = (tmp_path / "any" / "results.jsonl").read_text().splitlines()
+        old, new = map(json.loads, lines)
+        assert (old["date"], old["cpu"]) == ("2020-02-02", "another")
+        assert new["date"] == results.context["date"] != old["date"]
