@@ -143,7 +143,6 @@ class CostMonitor(Callback):
         self._spenders = [
             entry for entry in callbacks_of(trainer) if isinstance(entry, SpendsCompute)
         ]
-        _, self._network = find_network(pl_module, self.network)
         self.meter.share_with(num_ranks=trainer.world_size, num_nodes=trainer.num_nodes)
         self.meter.start()
 
@@ -254,6 +253,11 @@ class CostMonitor(Callback):
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._log(trainer)
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # what ends a fit after the last epoch may let others change the network here
+        self.update_cost(trainer, pl_module)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

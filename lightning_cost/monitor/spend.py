@@ -15,7 +15,11 @@ from lightning_cost.monitor.step_flops import StepFlops
 
 JOULES_PER_KWH = 3.6e6
 _ROUNDING = 1e-9
-_AMOUNTS = ("train_flops", "eval_flops", "search_flops", "seconds", "joules", "measured_s")
+_PRICED = ("energy_kwh", "co2_kg", "usd")
+_AMOUNTS = (
+    *("train_flops", "eval_flops", "search_flops", "seconds", "joules", "measured_s"),
+    *_PRICED,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +110,8 @@ class SpendMeter:
         self._not_measured: dict[str, str] = {}
         self._lost_search_flops: float = 0
         self._seconds = 0.0
+        self._seconds_before = 0.0
+        self._priced_before: dict[str, float] = {}
         self._started_at: float | None = None
 
     def start(self) -> None:
@@ -178,9 +184,6 @@ class SpendMeter:
     @property
     def spend(self) -> Spend:
         """Everything so far."""
-        seconds = self.seconds
-        machine_hours = self.num_machines * seconds / 3600
-        energy_kwh = None if self.power_w is None else self.power_w * machine_hours / 1e3
         joules = self._joules.total
         # a counter that does not move, as virtual machines may have, has not measured nothing
         is_measured = self._measured_s is not None and joules > 0
@@ -188,14 +191,32 @@ class SpendMeter:
             train_flops=self._train_flops.total,
             eval_flops=self._eval_flops.total,
             search_flops=self._lost_search_flops + self.searched_flops,
-            wall_clock_s=seconds,
-            energy_kwh=energy_kwh,
+            wall_clock_s=self.seconds,
             measured_energy_kwh=joules / JOULES_PER_KWH if is_measured else None,
-            co2_kg=_times(energy_kwh, self.pue, self.co2_kg_per_kwh),
-            usd=_times(machine_hours, self.price_usd_per_hour)
+            **{name: self._with_before(name) for name in _PRICED},
+        )
+
+    def _with_before(self, name: str) -> float | None:
+        """An amount so far: what it was before the resume, and what followed by today's figures.
+
+        Where it was not known before, today's figures price all.
+        """
+        before = self._priced_before.get(name)
+        seconds = self.seconds if before is None else self.seconds - self._seconds_before
+        since = self._priced(seconds)[name]
+        return since if before is None or since is None else before + since
+
+    def _priced(self, seconds: float) -> dict[str, float | None]:
+        """Energy, emissions and money of the training machines in so many seconds."""
+        machine_hours = self.num_machines * seconds / 3600
+        energy_kwh = None if self.power_w is None else self.power_w * machine_hours / 1e3
+        return {
+            "energy_kwh": energy_kwh,
+            "co2_kg": _times(energy_kwh, self.pue, self.co2_kg_per_kwh),
+            "usd": _times(machine_hours, self.price_usd_per_hour)
             if self.price_usd_per_hour is not None
             else _times(energy_kwh, self.pue, self.usd_per_kwh),
-        )
+        }
 
     @property
     def assumptions(self) -> dict[str, float | None]:
@@ -247,6 +268,7 @@ class SpendMeter:
             "seconds": self.seconds,
             "joules": self._joules.total,
             "measured_s": self._measured_s,
+            **{name: self._with_before(name) for name in _PRICED},
             "training": self.training.state_dict(),
             "evaluation": self.evaluation.state_dict(),
         }
@@ -266,7 +288,12 @@ class SpendMeter:
         self._lost_search_flops = amount(lost, "lost_search_flops")
         searched = amount(state["search_flops"], "search_flops", least=(1 - _ROUNDING) * lost)
         self.searched_flops = searched - self._lost_search_flops
-        self._seconds = amount(state["seconds"], "seconds")
+        self._seconds = self._seconds_before = amount(state["seconds"], "seconds")
+        # older checkpoints have none
+        priced = {name: state.get(name) for name in _PRICED}
+        self._priced_before = {
+            name: amount(value, name) for name, value in priced.items() if value is not None
+        }
         self._measured_s = None if measured_s is None else amount(measured_s, "measured_s")
         nothing = StepFlops().state_dict()
         self.training.load_state_dict(state.get("training", nothing))

@@ -1,11 +1,12 @@
 """Looking at training data without disturbing the fit that reads it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_cost.network.batch import first_samples, num_samples_of
@@ -15,8 +16,13 @@ def apart_from_fit(loader: Any) -> Any:
     """A loader of the same batches, whose iteration leaves that of the fit alone.
 
     A ``DataLoader`` with persistent workers has one iterator, which everybody who iterates over it
-    shares; so it is rebuilt without workers. Any other loader is returned as it is.
+    shares; so it is rebuilt without workers. Of several loaders in a dict or list each batch holds
+    one of each, until the first is over. Any other loader is returned as it is.
     """
+    if isinstance(loader, (dict, list, tuple)) and all(
+        isinstance(each, DataLoader) for each in tree_leaves(loader)
+    ):
+        return _Together(loader)
     if not isinstance(loader, DataLoader) or not loader.persistent_workers:
         return loader
     dataset, collate = loader.dataset, loader.collate_fn
@@ -27,6 +33,17 @@ def apart_from_fit(loader: Any) -> Any:
     if loader.batch_sampler is None:
         return DataLoader(dataset, batch_size=None, sampler=loader.sampler, collate_fn=collate)
     return DataLoader(dataset, batch_sampler=loader.batch_sampler, collate_fn=collate)
+
+
+class _Together:
+    """Batches of several loaders, in the collection that the loaders came in."""
+
+    def __init__(self, loaders: Any) -> None:
+        self._loaders, self._spec = tree_flatten(loaders)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batches in zip(*map(apart_from_fit, self._loaders), strict=False):
+            yield tree_unflatten(list(batches), self._spec)
 
 
 def collect_batches(

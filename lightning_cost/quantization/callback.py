@@ -191,6 +191,8 @@ class QuantizationAwareTraining(pl.Callback):
         example = capture_example(trainer, pl_module, self.network)
         if not self._progress.is_begun:
             self._check(trainer, network, example)
+            # whether batches can be had for calibration too, not after epochs of training
+            capture_batches(trainer, pl_module, self.network, 1)
         if bits is not None:
             dense = known_dense(callbacks_of(trainer), bits.resources, self._hardware)
             is_alone = not structural_others(trainer, self)
@@ -244,8 +246,14 @@ class QuantizationAwareTraining(pl.Callback):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        was_begun = self._progress.is_begun
         # where another callback has ended the fit after this one's turn
         self._calibrate_alone(trainer, pl_module, trainer.current_epoch, is_last=True)
+        if self._progress.is_begun and not was_begun:
+            rank_zero_warn(
+                "the network was quantised when the fit had ended, after its last checkpoint was "
+                "written; write another one: trainer.save_checkpoint(path)"
+            )
         self._stop_teaching(trainer)
         if not self._progress.is_begun and self.epochs == 0:
             rank_zero_warn(

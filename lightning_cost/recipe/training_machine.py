@@ -132,20 +132,20 @@ class TrainingMachine:
                 f"{quantity(self.peak_flops, 'FLOP')} a second ({self.peak_source})"
             ),
         )
-        energy_kwh = None if self.power_w is None else self.power_w * self.pue * hours / 1e3
+        energy_kwh = None if self.power_w is None else self.power_w * hours / 1e3
         without = f"power_w of {self.name} is not known: describe it"
         energy = Estimate(
             value=energy_kwh,
             unit="kWh",
             assumptions=without
             if self.power_w is None
-            else f"{self.power_w:g} W a device, all the time, PUE {self.pue:g}",
+            else f"{self.power_w:g} W a device, all the time",
         )
         grid = self.prices.co2_kg_per_kwh(self.region)
         co2 = Estimate(
-            value=None if energy_kwh is None else energy_kwh * grid.value,
+            value=None if energy_kwh is None else energy_kwh * self.pue * grid.value,
             unit="kg",
-            assumptions=without if energy_kwh is None else str(grid),
+            assumptions=without if energy_kwh is None else f"PUE {self.pue:g}, {grid}",
         )
         return {
             "wall_clock_s": time,
@@ -164,9 +164,9 @@ class TrainingMachine:
         if self.is_owned and energy_kwh is not None:
             price = self.prices.usd_per_kwh(self.region)
             return Estimate(
-                value=energy_kwh * price.value,
+                value=energy_kwh * self.pue * price.value,
                 unit="USD",
-                assumptions=f"electricity alone, {price}",
+                assumptions=f"electricity alone, PUE {self.pue:g}, {price}",
             )
         return Estimate(
             value=None,

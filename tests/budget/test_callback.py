@@ -236,6 +236,19 @@ def test_hardware_is_shared_with_the_monitor(tmp_path, monitor_first):
     assert monitor.dense[Resource.latency_ms].device == "raspberry_pi_4"
 
 
+@pytest.mark.parametrize("monitor_first", [True, False])
+def test_the_name_of_the_network_is_shared_with_the_monitor(tmp_path, monitor_first):
+    class Two(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.other = torch.nn.Linear(2, 2)
+
+    stopping, monitor = BudgetStopping(HALF, network="network"), CostMonitor()
+    callbacks = [monitor, stopping] if monitor_first else [stopping, monitor]
+    make_trainer(tmp_path, callbacks, max_epochs=1).fit(Two(), loader())
+    assert monitor.cost[Resource.macs].value == dense_macs()
+
+
 def test_two_different_devices(tmp_path):
     callbacks = [
         CostMonitor(Hardware.load("nvidia_t4")),

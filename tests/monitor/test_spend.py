@@ -75,6 +75,29 @@ def test_a_gpu_is_one_device_of_many_and_an_owned_machine_pays_its_electricity(c
     assert meter.spend.co2_kg == pytest.approx(0.1 * meter.co2_kg_per_kwh)
 
 
+def test_what_was_used_on_another_machine_keeps_its_price(clock):
+    a100 = Hardware.load("nvidia_a100")
+    meter = SpendMeter(clock=clock)
+    meter.price_by(a100, num_devices=8, num_nodes=1)
+    meter.start()
+    clock.now += 36_000
+    state, before = meter.state_dict(), meter.spend
+    meter = SpendMeter(clock=clock)
+    meter.load_state_dict(state)
+    meter.price_by(a100, num_devices=1, num_nodes=1)
+    meter.start()
+    assert meter.spend == before
+    clock.now += 36_000
+    for name in ("energy_kwh", "co2_kg", "usd"):
+        used = getattr(before, name)
+        assert getattr(meter.spend, name) == pytest.approx(used * 9 / 8)
+    older = {name: value for name, value in state.items() if name not in before.to_dict()}
+    meter = SpendMeter(clock=clock)
+    meter.load_state_dict(older | {"train_flops": 0, "search_flops": 0})
+    meter.price_by(a100, num_devices=1, num_nodes=1)
+    assert meter.spend.usd == pytest.approx(before.usd / 8)
+
+
 class Joules:
     def __init__(self):
         self.now = 1000.0

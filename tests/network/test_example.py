@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cost.cost.forward import run_forward
-from lightning_cost.network.example import capture_example
+from lightning_cost.network.example import capture_batches, capture_example
 
 IMAGES = torch.arange(24.0).reshape(6, 4)
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -237,3 +237,47 @@ def test_inputs_that_a_loader_made_a_list_of(kind, form):
         run_forward(module.network, capture.example),
         module.network.of_two(IMAGES[:1], -IMAGES[:1]),
     )
+
+
+class OfDicts(Module):
+    """Takes apart in ``training_step`` what its ``forward`` does not take."""
+
+    def training_step(self, batch, batch_idx):
+        pair = batch.get("both", batch)
+        return nn.functional.cross_entropy(self(pair["image"]), pair["label"])
+
+
+class WithoutIndex(OfDicts):
+    def training_step(self, batch):
+        return super().training_step(batch, 0)
+
+
+def of_dicts():
+    samples = [{"image": i, "label": n} for i, n in zip(IMAGES, LABELS, strict=True)]
+    return DataLoader(samples, batch_size=2)
+
+
+@pytest.mark.parametrize("kind", [OfDicts, WithoutIndex])
+def test_what_forward_does_not_take_is_caught_in_the_training_step(kind):
+    assert torch.equal(captured(kind(), of_dicts()).example, 2 * IMAGES[:1])
+
+
+def test_several_loaders():
+    module = OfDicts()
+    assert torch.equal(captured(module, {"both": of_dicts()}).example, 2 * IMAGES[:1])
+
+    class Calibrating(pl.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            self.batches = capture_batches(trainer, pl_module, None, 4)
+
+    calibrating = Calibrating()
+    fit(module, {"both": of_dicts(), "more": of_dicts()}, calibrating)
+    assert torch.equal(torch.cat(calibrating.batches), 2 * IMAGES[:4])
+
+
+def test_what_nothing_takes_is_refused_with_what_to_do():
+    module = OfDicts()
+    module.automatic_optimization = False
+    said = r"first part of a batch must be what forward of OfDicts takes, got a dict of 'image', "
+    with pytest.raises(ValueError, match=said + r".*; set example_input_array"):
+        captured(module, of_dicts())

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.monitor.measure import measure
 from lightning_cost.network.checkpoint import load_compressed
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.distillation import Distillation
@@ -295,17 +296,19 @@ class Ending(Callback):
         trainer.should_stop = trainer.current_epoch == self.epoch
 
 
+@pytest.mark.filterwarnings("ignore:the network was quantised when the fit had ended")
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("settings", [{"max_epochs": 5}, {"max_epochs": -1, "max_steps": 20}])
 def test_zero_epochs_calibrate_a_fit_that_ends_early(order, settings):
     quantization = QuantizationAwareTraining(epochs=0)
     module, ending = Classifier(), Ending(1 if "max_steps" not in settings else None)
-    callbacks = [quantization, ending][:: 1 if order else -1]
-    trainer = trainer_with(*callbacks, **settings)
+    callbacks, monitor = [quantization, ending][:: 1 if order else -1], CostMonitor()
+    trainer = trainer_with(monitor, *callbacks, **settings)
     trainer.fit(module, loader(512))
     assert trainer.global_step in (16, 20)
     assert quantization.is_finished
     assert is_prepared(module.network)
+    assert monitor.cost == measure(module.network, digits()[0][:1])
 
 
 def test_zero_epochs_that_never_come_are_told():
