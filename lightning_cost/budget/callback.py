@@ -151,6 +151,12 @@ class BudgetStopping(Callback):
         self._check_training(trainer, has_stepped=True)
 
     @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._folder is None or trainer.sanity_checking or self.training.is_empty:
+            return
+        self._forecast.validated(self.training.used(self._monitor.update_spend()))
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.training.is_empty:
             self._forecast.interrupted(self.training.used(self._monitor.update_spend()))
