@@ -1,7 +1,7 @@
 """What the next step of a run will use, and what ending it will, from how it went so far."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lightning_cost.cost.plain_data import LARGEST, amounts, items
@@ -56,24 +56,32 @@ class Forecast:
         """What came since the last step was none: a search, say, or the end of an epoch."""
         self._last = used
 
-    def next_step(self, *, num_validation_batches: int = 0, is_last_batch: bool = False) -> Used:
+    def next_step(
+        self,
+        *,
+        num_validation_batches: int = 0,
+        validates_first: bool = False,
+        is_last_batch: bool = False,
+    ) -> Used:
         """What another step, and the end of the fit after it, will use; empty if nobody knows.
 
         Args:
             num_validation_batches: Of one validation.
-            is_last_batch: Whether an epoch ends first.
+            validates_first: Whether a validation comes before the step; the end has its own.
+            is_last_batch: Whether an epoch ends before the step.
         """
         if not self._steps:
             return {}
-        step = with_margin(_largest(self._steps))
-        end = self.ending(num_validation_batches)
-        num_ends = 2 if is_last_batch else 1
-        return {name: value + num_ends * end.get(name, 0.0) for name, value in step.items()}
+        parts = [with_margin(_largest(self._steps)), self.ending(num_validation_batches)]
+        if validates_first:
+            parts.append(self._validation(num_validation_batches))
+        if is_last_batch:
+            parts.append(self._epoch_end())
+        return _sum(parts)
 
     def ending(self, num_validation_batches: int = 0) -> Used:
         """What the end of the fit, with a validation, will use; empty if nobody knows."""
-        validation, end = self._validation(num_validation_batches), self._epoch_end()
-        return {name: validation.get(name, 0.0) + end.get(name, 0.0) for name in validation | end}
+        return _sum([self._validation(num_validation_batches), self._epoch_end()])
 
     def _validation(self, num_batches: int) -> dict[str, float]:
         if self._validations:
@@ -117,6 +125,11 @@ def with_margin(used: Used) -> dict[str, float]:
 def _all_used(state: Mapping[str, Any], name: str) -> list[Used]:
     # what all ranks did together is corrected now and then, also downwards
     return [amounts(each, name, least=-LARGEST) for each in items(state[name], name)]
+
+
+def _sum(parts: Sequence[Used]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _difference(now: Used, before: Used) -> Used:

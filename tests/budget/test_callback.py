@@ -321,6 +321,22 @@ def test_with_validations_within_an_epoch_the_budget_is_used_up(tmp_path, interv
     assert 0.9 < spent_ratio(tmp_path, num_steps, 40, val_check_interval=interval) <= 1
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "num_batches", "options"),
+    [
+        (500, 40, {"val_check_interval": 0.5}),
+        (250, 200, {"val_check_interval": 0.5}),
+        (425, 40, {"check_val_every_n_epoch": 5}),
+        (250, 40, {"val_check_interval": 70, "check_val_every_n_epoch": None}),
+        (250, 40, {"val_check_interval": "00:00:01:00"}),
+    ],
+)
+def test_a_validation_that_is_due_and_the_one_of_the_stop_are_both_within_the_budget(
+    tmp_path, num_steps, num_batches, options
+):
+    assert 0.7 < spent_ratio(tmp_path, num_steps, num_batches, **options) <= 1
+
+
 class Search(Callback):
     """A search that could go on for ever, at the start of the second epoch."""
 

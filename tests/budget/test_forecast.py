@@ -36,7 +36,9 @@ def test_a_validation_is_guessed_until_there_was_one():
     forecast.validated({"flops": 10 + 70})
     forecast.epoch_ended({"flops": 10 + 70 + 3})
     assert forecast.next_step(num_validation_batches=4) == {"flops": 10 + 73}
-    assert forecast.next_step(num_validation_batches=4, is_last_batch=True) == {"flops": 10 + 146}
+    assert forecast.next_step(num_validation_batches=4, is_last_batch=True) == {"flops": 10 + 76}
+    assert forecast.next_step(validates_first=True) == {"flops": 10 + 143}
+    assert forecast.next_step(validates_first=True, is_last_batch=True) == {"flops": 10 + 146}
 
 
 def test_a_validation_within_an_epoch_is_no_step():
