@@ -85,6 +85,7 @@ class CostMonitor(Callback):
         self._example: Any = None
         self._lineage: tuple[Change, ...] | None = None
         self._network: nn.Module | None = None
+        self._trained: tuple[bool, ...] = ()
         self._spenders: list[SpendsCompute] = []
         self._run_id: str | None = None
         self._journal: SpendJournal | None = None
@@ -181,6 +182,8 @@ class CostMonitor(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # at every step, mostly with cold caches: each function that is called takes microseconds
+        if batch_idx == 0:  # other callbacks freeze and unfreeze layers when an epoch starts
+            self._follow_freezing(trainer, pl_module)
         if lineage_of(self._network) is not self._lineage:  # type: ignore[arg-type]
             self.update_cost(trainer, pl_module)
             self._show(trainer, batch_idx)
@@ -328,9 +331,16 @@ class CostMonitor(Callback):
             self._count_anew(trainer, pl_module, network)
         return changed
 
+    def _follow_freezing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count steps anew if others of the parameters are trained."""
+        if _trained_of(pl_module) != self._trained:
+            assert self._network is not None
+            self._count_anew(trainer, pl_module, self._network)
+
     def _count_anew(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
     ) -> None:
+        self._trained = _trained_of(pl_module)
         training, evaluation = self.meter.training, self.meter.evaluation
         training.forget_shapes()
         evaluation.forget_shapes()
@@ -348,3 +358,8 @@ class CostMonitor(Callback):
     def _show(self, trainer: pl.Trainer, batch_idx: int) -> None:
         # not pl_module.log, whose every entry Lightning reads out again after each step
         self._in_bar.show(trainer.progress_bar_metrics, self.cost, batch_idx)
+
+
+def _trained_of(module: nn.Module) -> tuple[bool, ...]:
+    """Which of its parameters are trained."""
+    return tuple(parameter.requires_grad for parameter in module.parameters())

@@ -116,7 +116,7 @@ class StepFlops:
             counter.__exit__(None, None, None)
 
     def forget_shapes(self) -> None:
-        """Count anew: the network has another structure."""
+        """Count anew: the network has another structure, or trains other layers."""
         self.abort()
         self._settle()
         self._counts.clear()
