@@ -106,7 +106,7 @@ class CostMonitor(Callback):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch: ``{epoch, step, seconds, phase, cost, metrics}``."""
+        """One row for each epoch that trained: ``{epoch, step, seconds, phase, cost, metrics}``."""
         return self.tracker.history
 
     @property
@@ -246,14 +246,10 @@ class CostMonitor(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.meter.training.abort()
         self._sync(trainer, pl_module)
-        # the row is of the network that was trained and validated: written before a change counts
-        self.tracker.add_row(
-            epoch=trainer.current_epoch,
-            step=trainer.global_step,
-            seconds=self.meter.seconds,
-            phase=self._phase,
-            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
-        )
+        # the row is of the network that was trained and validated: written before a change counts,
+        # and not where the fit was stopped between two epochs, as then nothing was
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed > 0:
+            self._add_row(trainer)
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._log(trainer)
@@ -318,6 +314,15 @@ class CostMonitor(Callback):
         self.meter.evaluation.abort()
         self.update_spend()
         self.meter.stop()
+
+    def _add_row(self, trainer: pl.Trainer) -> None:
+        self.tracker.add_row(
+            epoch=trainer.current_epoch,
+            step=trainer.global_step,
+            seconds=self.meter.seconds,
+            phase=self._phase,
+            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
+        )
 
     def _follow(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         """Measure the network if its structure changed, on rank 0 for all; whether it did."""
