@@ -151,6 +151,12 @@ class BudgetStopping(Callback):
         self._check_training(trainer, has_stepped=True)
 
     @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._folder is None or trainer.sanity_checking or self.training.is_empty:
+            return
+        self._forecast.validated(self.training.used(self._monitor.update_spend()))
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.training.is_empty:
             self._forecast.interrupted(self.training.used(self._monitor.update_spend()))
@@ -223,6 +229,7 @@ class BudgetStopping(Callback):
             self._forecast.step_ended(self.training.used(spend))
         more = self._forecast.next_step(
             num_validation_batches=self._num_validation_batches,
+            validates_first=has_stepped and _validates_now(trainer),
             is_last_batch=has_stepped and trainer.is_last_batch,
         )
         name = self.training.exceeded_by(spend, more)
@@ -285,6 +292,20 @@ def _first_reason(trainer: pl.Trainer, reason: str | None) -> str:
         if found is not None:
             return found
     raise AssertionError("some rank has a reason")
+
+
+def _validates_now(trainer: pl.Trainer) -> bool:
+    """Whether the step that has just ended is one that a validation comes after, stopped or not."""
+    every_n_epochs, num_batches = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if every_n_epochs is not None and (trainer.current_epoch + 1) % every_n_epochs != 0:
+        return False
+    if num_batches is None:  # by the clock: it may come after any step
+        return True
+    if math.isinf(num_batches):
+        return trainer.is_last_batch
+    loop = trainer.fit_loop
+    index = loop.total_batch_idx if every_n_epochs is None else loop.batch_idx
+    return (index + 1) % num_batches == 0
 
 
 def _finite_sum(num_batches: Sequence[float]) -> int:

@@ -85,6 +85,7 @@ class CostMonitor(Callback):
         self._example: Any = None
         self._lineage: tuple[Change, ...] | None = None
         self._network: nn.Module | None = None
+        self._trained: tuple[bool, ...] = ()
         self._spenders: list[SpendsCompute] = []
         self._run_id: str | None = None
         self._journal: SpendJournal | None = None
@@ -105,7 +106,7 @@ class CostMonitor(Callback):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch: ``{epoch, step, seconds, phase, cost, metrics}``."""
+        """One row for each epoch that trained: ``{epoch, step, seconds, phase, cost, metrics}``."""
         return self.tracker.history
 
     @property
@@ -180,6 +181,8 @@ class CostMonitor(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # at every step, mostly with cold caches: each function that is called takes microseconds
+        if batch_idx == 0:  # other callbacks freeze and unfreeze layers when an epoch starts
+            self._follow_freezing(trainer, pl_module)
         if lineage_of(self._network) is not self._lineage:  # type: ignore[arg-type]
             self.update_cost(trainer, pl_module)
             self._show(trainer, batch_idx)
@@ -242,14 +245,10 @@ class CostMonitor(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.meter.training.abort()
         self._sync(trainer, pl_module)
-        # the row is of the network that was trained and validated: written before a change counts
-        self.tracker.add_row(
-            epoch=trainer.current_epoch,
-            step=trainer.global_step,
-            seconds=self.meter.seconds,
-            phase=self._phase,
-            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
-        )
+        # the row is of the network that was trained and validated: written before a change counts,
+        # and not where the fit was stopped between two epochs, as then nothing was
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed > 0:
+            self._add_row(trainer)
         changed = self._follow(trainer, pl_module)
         if changed or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._log(trainer)
@@ -320,6 +319,15 @@ class CostMonitor(Callback):
         self.update_spend()
         self.meter.stop()
 
+    def _add_row(self, trainer: pl.Trainer) -> None:
+        self.tracker.add_row(
+            epoch=trainer.current_epoch,
+            step=trainer.global_step,
+            seconds=self.meter.seconds,
+            phase=self._phase,
+            metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
+        )
+
     def _follow(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         """Measure the network if its structure changed, on rank 0 for all; whether it did."""
         _, network = find_network(pl_module, self.network)
@@ -332,9 +340,16 @@ class CostMonitor(Callback):
             self._count_anew(trainer, pl_module, network)
         return changed
 
+    def _follow_freezing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count steps anew if others of the parameters are trained."""
+        if _trained_of(pl_module) != self._trained:
+            assert self._network is not None
+            self._count_anew(trainer, pl_module, self._network)
+
     def _count_anew(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module
     ) -> None:
+        self._trained = _trained_of(pl_module)
         training, evaluation = self.meter.training, self.meter.evaluation
         training.forget_shapes()
         evaluation.forget_shapes()
@@ -352,3 +367,8 @@ class CostMonitor(Callback):
     def _show(self, trainer: pl.Trainer, batch_idx: int) -> None:
         # not pl_module.log, whose every entry Lightning reads out again after each step
         self._in_bar.show(trainer.progress_bar_metrics, self.cost, batch_idx)
+
+
+def _trained_of(module: nn.Module) -> tuple[bool, ...]:
+    """Which of its parameters are trained."""
+    return tuple(parameter.requires_grad for parameter in module.parameters())

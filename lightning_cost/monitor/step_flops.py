@@ -1,18 +1,18 @@
 """FLOPs of the steps of a run: real steps are counted, the like of them are added up."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from lightning_cost.cost.flop_counter import FlopCounter
 from lightning_cost.cost.plain_data import entries, texts
-from lightning_cost.network.batch import first_tensor
+from lightning_cost.network.batch import shapes_of
 
 LARGEST_NUM_SHAPES = 32
 """Shapes of batches whose steps are counted; those of further ones are estimated."""
 _NUM_COUNTED = 2
-_PLAIN = (tuple, list)
-_NO_SHAPE = torch.Size(())
+_Shapes: TypeAlias = tuple[torch.Size, ...]
+"""Of all tensors of a batch: the target or a mask may take the most of a step."""
 
 VARYING = "steps on batches of one shape differed: their mean"
 SCALED = "batches of many shapes: some by the number of their values"
@@ -21,10 +21,10 @@ PER_SAMPLE = "counted on a copy of the network alone, as it is compiled: without
 
 
 class StepFlops:
-    """Adds up the FLOPs of steps by the shape of their batch.
+    """Adds up the FLOPs of steps by the shapes of all tensors of their batch.
 
-    The first two steps on each shape are counted while they run, all others taken to be like them:
-    a step costs two lookups then. What an optimizer update takes is counted apart, as with
+    The first two steps on the same shapes are counted while they run, all others taken to be like
+    them: a step costs a comparison then. What an optimizer update takes is counted apart, as with
     accumulated gradients not every step has one.
 
     Attributes:
@@ -47,9 +47,10 @@ class StepFlops:
         self._notes: dict[str, None] = {}
         self._unsupported: set[str] = set()
         self._done: float = 0
-        self._counts: dict[torch.Size, list[int]] = {}
+        self._counts: dict[_Shapes, list[int]] = {}
+        self._flops_per_value: float | None = None
         self._update_flops: int | None = None
-        self._shape = _NO_SHAPE
+        self._shapes: _Shapes = ()
         self._is_known = False
         self._num_alike = 0
         self._num_updates = 0
@@ -75,15 +76,12 @@ class StepFlops:
 
     def begin(self, batch: Any) -> None:
         """A step on ``batch`` begins; one that was begun and not ended is forgotten."""
-        found = batch[0] if type(batch) in _PLAIN and batch else batch  # as most batches are
-        if type(found) is not torch.Tensor or found.dim() == 0:
-            found = first_tensor(batch)
-        shape = _NO_SHAPE if found is None else found.shape
-        if self._is_known and shape == self._shape:
+        shapes = shapes_of(batch)
+        if self._is_known and shapes == self._shapes:
             return
         self.abort()
         self._settle()
-        self._shape, self._is_known = shape, self._knows(shape)
+        self._shapes, self._is_known = shapes, self._knows(shapes)
         if not self._is_known:
             self._counter = FlopCounter()
             self._counter.__enter__()
@@ -106,8 +104,9 @@ class StepFlops:
         self._done += counted
         if before is not None:
             self._update_flops = counted - before
-        self._counts.setdefault(self._shape, []).append(counted if before is None else before)
-        self._is_known = self._knows(self._shape)
+        self._counts.setdefault(self._shapes, []).append(counted if before is None else before)
+        self._flops_per_value = None
+        self._is_known = self._knows(self._shapes)
 
     def abort(self) -> None:
         """Leave a step that will not end, as after an error."""
@@ -116,11 +115,11 @@ class StepFlops:
             counter.__exit__(None, None, None)
 
     def forget_shapes(self) -> None:
-        """Count anew: the network has another structure."""
+        """Count anew: the network has another structure, or trains other layers."""
         self.abort()
         self._settle()
         self._counts.clear()
-        self._update_flops, self._is_known = None, False
+        self._flops_per_value, self._update_flops, self._is_known = None, None, False
 
     def state_dict(self) -> dict[str, Any]:
         """What the notes and the unsupported operators are, as plain data."""
@@ -132,13 +131,13 @@ class StepFlops:
         self._notes |= dict.fromkeys(texts(known["notes"], "notes"))
         self._unsupported |= set(texts(known["unsupported"], "unsupported"))
 
-    def _knows(self, shape: torch.Size) -> bool:
-        """Whether a step on ``shape`` need not be counted."""
+    def _knows(self, shapes: _Shapes) -> bool:
+        """Whether a step on ``shapes`` need not be counted."""
         if self.flops_per_sample is not None:
             return True
         if self.has_updates and self._update_flops is None:
             return False
-        counts = self._counts.get(shape)
+        counts = self._counts.get(shapes)
         if counts is None:
             return len(self._counts) >= LARGEST_NUM_SHAPES
         return len(counts) >= _NUM_COUNTED
@@ -146,29 +145,36 @@ class StepFlops:
     def _settle(self) -> None:
         """Add the steps that were not counted themselves."""
         if self._num_alike:
-            self._done += self._num_alike * self._flops_on(self._shape)
+            self._done += self._num_alike * self._flops_on(self._shapes)
             self._num_alike = 0
         if self._num_updates:
             self._done += self._num_updates * (self._update_flops or 0)
             self._num_updates = 0
 
-    def _flops_on(self, shape: torch.Size) -> float:
-        """FLOPs of a step on ``shape`` without the optimizer; notes why it is not exact."""
+    def _flops_on(self, shapes: _Shapes) -> float:
+        """FLOPs of a step on ``shapes`` without the optimizer; notes why it is not exact."""
+        first = next((shape for shape in shapes if shape), None)
         if self.flops_per_sample is not None:
             self._notes[PER_SAMPLE] = None
-            return self.flops_per_sample * shape[0] if shape else self.flops_per_sample
-        if not shape:
+            return self.flops_per_sample * (1 if first is None else first[0])
+        if first is None:
             self._notes[NO_TENSOR] = None
-        counts = self._counts.get(shape)
+        counts = self._counts.get(shapes)
         if counts is None:
             self._notes[SCALED] = None
-            ratios = [sum(found) / len(found) / _size(of) for of, found in self._counts.items()]
-            return _size(shape) * sum(ratios) / len(ratios)
+            return _size(shapes) * self._estimate_flops_per_value()
         if len(set(counts)) == 1:
             return counts[0]
         self._notes[VARYING] = None
         return sum(counts) / len(counts)
 
+    def _estimate_flops_per_value(self) -> float:
+        """Of a batch, as the mean over those that were counted; it changes when another one is."""
+        if self._flops_per_value is None:
+            ratios = [sum(found) / len(found) / _size(of) for of, found in self._counts.items()]
+            self._flops_per_value = sum(ratios) / len(ratios)
+        return self._flops_per_value
 
-def _size(shape: torch.Size) -> int:
-    return max(1, shape.numel())
+
+def _size(shapes: _Shapes) -> int:
+    return max(1, sum(shape.numel() for shape in shapes))

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+_PLAIN = (tuple, list)
+_NO_TENSOR = frozenset({str, bytes, int, float, bool, type(None)})
+
 
 def first_tensor(batch: Any) -> Tensor | None:
     """The first tensor with a dimension in nested lists, tuples and mappings, if there is one.
@@ -30,6 +33,25 @@ def first_tensor(batch: Any) -> Tensor | None:
         if found is not None:
             return found
     return None
+
+
+def shapes_of(batch: Any) -> tuple[torch.Size, ...]:
+    """Shapes of all tensors in nested lists, tuples and mappings, in their order.
+
+    A nested tensor stands for how many tensors it holds, and those. It runs at every step, as
+    :func:`first_tensor` does.
+
+    >>> import torch
+    >>> shapes_of({"text": "a", "pair": (torch.zeros(3, 2), torch.zeros(3))})
+    (torch.Size([3, 2]), torch.Size([3]))
+    """
+    if type(batch) in _PLAIN:  # as most batches are, of tensors alone
+        shapes = [entry.shape for entry in batch if type(entry) is Tensor and not entry.is_nested]
+        if len(shapes) == len(batch):
+            return tuple(shapes)
+    found: list[torch.Size] = []
+    _add_shapes(batch, found)
+    return tuple(found)
 
 
 def num_samples_of(batch: Any) -> int:
@@ -74,6 +96,23 @@ def first_samples(batches: Sequence[Any], num_samples: int) -> Any:
     return tree_map(
         lambda entry: entry[:num_samples] if _is_of_samples(entry, size) else entry, joined
     )
+
+
+def _add_shapes(batch: Any, found: list[torch.Size]) -> None:
+    if isinstance(batch, Tensor):
+        if batch.is_nested:
+            found.append(torch.Size([batch.size(0)]))
+            found.extend(part.shape for part in batch.unbind())
+        else:
+            found.append(batch.shape)
+        return
+    if isinstance(batch, Mapping):
+        batch = batch.values()
+    elif not isinstance(batch, (list, tuple)):
+        return
+    if not _NO_TENSOR.issuperset(map(type, batch)):  # which a long list of texts is through with
+        for entry in batch:
+            _add_shapes(entry, found)
 
 
 def _together(first: Any, second: Any) -> Any:

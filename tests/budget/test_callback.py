@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cost.budget.callback import BudgetStopping
 from lightning_cost.budget.model import ModelBudget
@@ -314,6 +315,39 @@ def test_validation_at_the_end_is_within_the_budget(tmp_path, num_steps):
     spend = stopping.monitor.update_spend()
     assert spend.eval_flops > 0
     assert 0.3 * limit < spend.flops <= limit
+
+
+def spent_ratio(folder, num_steps, num_batches, **options):
+    """What a fit with as many batches to train as to validate uses of a budget of FLOPs."""
+    limit = num_steps * step_flops()
+    stopping = BudgetStopping(training=TrainingBudget(flops=limit))
+    trainer = make_trainer(folder, [stopping], max_epochs=100, **options)
+    inputs = torch.zeros(num_batches * BATCH_SIZE, 4)
+    data = TensorDataset(inputs, torch.zeros(len(inputs), dtype=torch.long))
+    trainer.fit(Validated(), *(DataLoader(data, batch_size=BATCH_SIZE) for _ in range(2)))
+    assert stopping.stop_reason.startswith("training budget spent: flops ")
+    return stopping.monitor.update_spend().flops / limit
+
+
+@pytest.mark.parametrize(("interval", "num_steps"), [(0.25, 460), (1.0, 460)])
+def test_with_validations_within_an_epoch_the_budget_is_used_up(tmp_path, interval, num_steps):
+    assert 0.9 < spent_ratio(tmp_path, num_steps, 40, val_check_interval=interval) <= 1
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "num_batches", "options"),
+    [
+        (500, 40, {"val_check_interval": 0.5}),
+        (250, 200, {"val_check_interval": 0.5}),
+        (425, 40, {"check_val_every_n_epoch": 5}),
+        (250, 40, {"val_check_interval": 70, "check_val_every_n_epoch": None}),
+        (250, 40, {"val_check_interval": "00:00:01:00"}),
+    ],
+)
+def test_a_validation_that_is_due_and_the_one_of_the_stop_are_both_within_the_budget(
+    tmp_path, num_steps, num_batches, options
+):
+    assert 0.7 < spent_ratio(tmp_path, num_steps, num_batches, **options) <= 1
 
 
 class Search(Callback):

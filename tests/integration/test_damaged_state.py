@@ -45,6 +45,7 @@ DAMAGES = [
     ("QuantizationAwareTraining", ["limits"], {"joy": 1.0}, "'joy' is not a valid Resource"),
     ("BudgetStopping", ["stop_reason"], 7, "stop_reason must be a text"),
     ("BudgetStopping", ["forecast", "steps"], [{"flops": None}], "must be a finite number"),
+    ("BudgetStopping", ["forecast", "validations"], 7, "validations must be a list, got 7"),
 ]
 
 

@@ -69,6 +69,36 @@ def test_it_follows_a_structural_change_in_any_list_order(tmp_path, halve_first,
     assert phases == ([None, None, None] if at_end else [None, "recover", None])
 
 
+def test_an_epoch_in_which_nothing_is_trained_has_no_row(tmp_path):
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            trainer.should_stop = trainer.current_epoch == 1
+
+    monitor = CostMonitor()
+    fit(tmp_path, [Halve(1), Stop(), monitor], max_epochs=3)
+    assert [row["epoch"] for row in monitor.history] == [0]
+    assert monitor.history[0]["cost"]["macs"]["value"] == dense_macs(8)
+    assert monitor.cost[Resource.macs].value == dense_macs(4)
+
+
+def test_an_epoch_that_was_saved_when_validated_has_its_row_after_a_resume(tmp_path):
+    class Validated(Classifier):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self(batch[0]).sum())
+
+    class Save(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    def rows(callbacks, path=None):
+        monitor = CostMonitor()
+        trainer = make_trainer(tmp_path, [monitor, *callbacks], max_epochs=3)
+        trainer.fit(Validated(), loader(), loader(), ckpt_path=path, weights_only=True)
+        return [row["epoch"] for row in monitor.history]
+
+    assert rows([Save()]) == rows([], tmp_path / "1.ckpt") == [0, 1, 2]
+
+
 def test_it_logs_at_start_at_changes_and_every_n_epochs(tmp_path):
     logger = CSVLogger(tmp_path, flush_logs_every_n_steps=1)
     fit(tmp_path, [CostMonitor(every_n_epochs=3), Halve(1)], logger=logger, max_epochs=4)

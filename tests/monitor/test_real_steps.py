@@ -120,6 +120,25 @@ def test_a_compiled_network_is_counted_on_a_copy_which_is_said(tmp_path):
     assert monitor.meter.notes["train_flops"] == PER_SAMPLE
 
 
+class Unfreezes(Classifier):
+    """Trains the first layer in the second epoch alone, as it says after all callbacks."""
+
+    def on_train_epoch_start(self):
+        for parameter in list(self.parameters())[:2]:
+            parameter.requires_grad_(self.current_epoch == 1)
+
+
+class CompiledUnfreezes(Unfreezes, Compiled):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Unfreezes, CompiledUnfreezes])
+def test_layers_that_are_unfrozen_and_frozen_again_count_as_they_are(tmp_path, kind):
+    monitor = spend_of(tmp_path, kind(), max_epochs=4)
+    frozen = FORWARD + 2 * 8 * 2  # backward towards the weights of the last layer alone
+    assert monitor.update_spend().train_flops == NUM_SAMPLES * (NETWORK + 3 * frozen)
+
+
 class SkipsTheRest(Classifier):
     def on_train_batch_start(self, batch, batch_idx):
         return -1 if batch_idx == 1 else None

@@ -39,6 +39,40 @@ def test_the_total_is_that_of_counting_every_step(sizes):
     assert steps.notes == ()
 
 
+@pytest.mark.parametrize(
+    "batch_of",
+    [
+        lambda label, x: [label, x],
+        lambda label, x: {"label": label, "x": x},
+        lambda label, x: (label, {"name": "a", "inputs": (None, x)}),
+        lambda label, x: {"label": label, "x": [*x]},
+    ],
+)
+def test_the_shape_of_every_tensor_of_a_batch_matters(batch_of):
+    network, steps = nn.Linear(8, 2), StepFlops()
+    inputs = [torch.ones(2, length, 8) for length in (10, 10, 200, 300, 400, 400, 400, 10)]
+    for x in inputs:
+        steps.begin(batch_of(torch.zeros(2), x))
+        network(x)
+        steps.end()
+    assert steps.total == sum(2 * 2 * x.numel() for x in inputs)
+    assert steps.notes == ()
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_of_the_shapes_that_it_holds(layout):
+    steps = StepFlops()
+    for length in (3, 5, 5, 5):
+        parts = [torch.ones(size, 2) for size in (2, length)]
+        steps.begin([torch.zeros(2), torch.nested.nested_tensor(parts, layout=layout)])
+        for part in parts:
+            part @ torch.ones(2, 1)
+        steps.end()
+    assert steps.total == 2 * 2 * (4 * 2 + 3 + 3 * 5)
+    assert steps.notes == ()
+
+
 def test_a_sample_may_cost_more_in_a_larger_batch():
     # a contrastive loss: all pairs
     steps = StepFlops()

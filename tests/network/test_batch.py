@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_cost.network.batch import first_samples, first_tensor, num_samples_of
+from lightning_cost.network.batch import first_samples, first_tensor, num_samples_of, shapes_of
 
 TENSOR = torch.zeros(4, 2)
 
@@ -13,6 +13,21 @@ TENSOR = torch.zeros(4, 2)
 def test_the_first_tensor_with_a_dimension(batch):
     assert first_tensor(batch) is TENSOR
     assert num_samples_of(batch) == 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "shapes"),
+    [
+        (TENSOR, [(4, 2)]),
+        ((TENSOR, TENSOR[0]), [(4, 2), (2,)]),
+        ([torch.nn.Parameter(TENSOR), "a", TENSOR[0]], [(4, 2), (2,)]),
+        ({"id": ["a", "b"], "x": (3, [TENSOR]), "y": torch.tensor(1)}, [(4, 2), ()]),
+        (["text", None, {}], []),
+        (None, []),
+    ],
+)
+def test_the_shapes_of_all_tensors(batch, shapes):
+    assert shapes_of(batch) == tuple(torch.Size(shape) for shape in shapes)
 
 
 @pytest.mark.parametrize("batch", ["text", [], {"a": ["b"]}, torch.tensor(3.0), None])
