@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lightning_cost.cost.synchronisation import unsynchronised
 from lightning_cost.pruning.batches import BatchLoss
 
 
@@ -32,7 +33,8 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Any], forward: 
 def averaging_batch_norms(network: nn.Module) -> Iterator[None]:
     """Forward passes inside replace the statistics of batch norms; all else is in evaluation mode.
 
-    Modes and momenta are restored.
+    Batch norms do not synchronise, as one rank may run ``network`` without the others. Modes and
+    momenta are restored.
     """
     norms = [module for module in network.modules() if _is_averaging(module)]
     modes = [(module, module.training) for module in network.modules()]
@@ -43,7 +45,8 @@ def averaging_batch_norms(network: nn.Module) -> Iterator[None]:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
             norm.train()
-        yield
+        with unsynchronised():
+            yield
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
