@@ -14,7 +14,7 @@ def unsynchronised() -> Iterator[None]:
     In training mode it would else wait for ranks that do not run the network, or run another one.
     """
     synchronised = nn.SyncBatchNorm.forward
-    nn.SyncBatchNorm.forward = _BatchNorm.forward  # type: ignore[method-assign, assignment]
+    nn.SyncBatchNorm.forward = _BatchNorm.forward  # type: ignore[method-assign]
     try:
         yield
     finally:
