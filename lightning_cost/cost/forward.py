@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_cost.cost.failure import describe, raise_explained
+from lightning_cost.cost.synchronisation import unsynchronised
 
 Example: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
 """What one forward pass takes: a tensor, positional or keyword arguments; batch in dim 0."""
@@ -181,7 +182,8 @@ def observing(network: nn.Module) -> Iterator[None]:
     """Run ``network`` in evaluation mode without gradients and leave it as it was found.
 
     Restored at the end, also after an error: each module's mode, buffers, gradients, and the
-    random states of PyTorch, NumPy and Python. Works inside ``torch.inference_mode`` too.
+    random states of PyTorch, NumPy and Python. Works inside ``torch.inference_mode`` too. Batch
+    norms do not synchronise: one rank may run ``network`` without the others.
     """
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
@@ -194,7 +196,12 @@ def observing(network: nn.Module) -> Iterator[None]:
         for parameter, _ in gradients:
             parameter.grad = None
         _set_evaluating(network)
-        with _forked_torch_random(network), torch.inference_mode(False), torch.no_grad():
+        with (
+            _forked_torch_random(network),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            unsynchronised(),
+        ):
             yield
     finally:
         random.setstate(python_state)

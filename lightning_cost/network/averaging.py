@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -12,8 +13,10 @@ from lightning_cost.network.participants import callbacks_of
 def averaged_copies(trainer: pl.Trainer, network: nn.Module) -> list[nn.Module]:
     """The copies of ``network`` that hold averaged weights: they must change shape as it does.
 
-    Looked for are copies of the LightningModule, and ``AveragedModel``s of it or of ``network``,
-    that a callback of the Trainer or the LightningModule itself holds.
+    Looked for are ``AveragedModel``s of the LightningModule or of ``network`` that a callback of
+    the Trainer or the LightningModule itself holds, and the copy that
+    ``StochasticWeightAveraging`` holds. A copy that another callback keeps, such as a teacher, is
+    its own affair.
 
     Args:
         trainer: Whose callbacks are asked.
@@ -35,8 +38,10 @@ def averaged_copies(trainer: pl.Trainer, network: nn.Module) -> list[nn.Module]:
 
 def _held(trainer: pl.Trainer) -> Iterator[nn.Module]:
     for callback in callbacks_of(trainer):
+        is_averaging = isinstance(callback, StochasticWeightAveraging)
+        averaged = (AveragedModel, pl.LightningModule) if is_averaging else AveragedModel
         for value in vars(callback).values():
-            if isinstance(value, (AveragedModel, pl.LightningModule)):
+            if isinstance(value, averaged):
                 yield value
     for part in trainer.lightning_module.modules():
         if isinstance(part, AveragedModel):

@@ -37,7 +37,7 @@ def foldable_pairs(network: nn.Module, example: Example) -> list[tuple[str, str]
 def pairs_in(dataflow: Dataflow, network: nn.Module) -> list[tuple[str, str]]:
     """As :func:`foldable_pairs`, from a forward pass that has been traced."""
     modules = dict(network.named_modules())
-    owned = _owned_weights(network)
+    owned = owned_weights(network)
     once = dataflow.called_once()
     simple = [call for call in once if call.returns_tensor and len(call.inputs) == 1]
     layers = {call.outputs[0]: call for call in simple if _has_foldable_type(modules[call.module])}
@@ -117,6 +117,16 @@ def check_pairs(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
             )
 
 
+def owned_weights(network: nn.Module) -> set[int]:
+    """Identities of the parameters that a single module holds."""
+    holders = Counter(
+        id(parameter)
+        for module in network.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    return {parameter for parameter, count in holders.items() if count == 1}
+
+
 def _fold(layer: Layer, norm: _BatchNorm) -> list[ParameterSwap]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -158,16 +168,6 @@ def _is_foldable_norm(norm: nn.Module) -> bool:
         and norm.running_mean is not None
         and norm.running_var is not None
     )
-
-
-def _owned_weights(network: nn.Module) -> set[int]:
-    """Identities of the parameters that a single module holds."""
-    holders = Counter(
-        id(parameter)
-        for module in network.modules()
-        for parameter in module.parameters(recurse=False)
-    )
-    return {parameter for parameter, count in holders.items() if count == 1}
 
 
 @torch.no_grad()

@@ -86,17 +86,16 @@ def _take_shape(network: nn.Module, earlier: nn.Module) -> Iterator[ParameterSwa
             "network must have the layers that it had before it was pruned, got others: "
             f"{sorted(layers.keys() ^ donors.keys())[:3]}; let quantisation start after pruning"
         )
+    swaps: dict[int, ParameterSwap] = {}  # one for all layers that share a parameter
     for name, layer in layers.items():
         donor = donors[name]
         for key, old in list(layer.named_parameters(recurse=False, remove_duplicate=False)):
             wanted = getattr(donor, key)
             if wanted.shape != old.shape:
-                new = nn.Parameter(
-                    torch.empty_like(wanted, dtype=old.dtype, device=old.device),
-                    requires_grad=old.requires_grad,
-                )
-                setattr(layer, key, new)
-                yield ParameterSwap(old=old, new=new)
+                if id(old) not in swaps:
+                    swaps[id(old)] = ParameterSwap(old=old, new=_shaped_like(wanted, old))
+                    yield swaps[id(old)]
+                setattr(layer, key, swaps[id(old)].new)
         for key, buffer in list(layer.named_buffers(recurse=False, remove_duplicate=False)):
             wanted = getattr(donor, key)
             if wanted.shape != buffer.shape:
@@ -105,6 +104,12 @@ def _take_shape(network: nn.Module, earlier: nn.Module) -> Iterator[ParameterSwa
             if _is_size(value):
                 setattr(layer, key, value)
     set_lineage(network, lineage_of(earlier))
+
+
+def _shaped_like(wanted: Tensor, old: nn.Parameter) -> nn.Parameter:
+    """A parameter in place of ``old``, of the shape of ``wanted``; its values are arbitrary."""
+    values = torch.empty_like(wanted, dtype=old.dtype, device=old.device)
+    return nn.Parameter(values, requires_grad=old.requires_grad)
 
 
 def _is_size(value: Any) -> bool:

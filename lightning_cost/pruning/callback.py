@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from typing_extensions import override
@@ -256,23 +257,25 @@ class GlobalRankingPruning(pl.Callback):
             self._progress.num_epochs_done = trainer.current_epoch + 1
 
     @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        is_in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if self.guard is not None and is_in_fit:
+            self._progress.note_metric(on_rank_zero(trainer, partial(self._metric_now, trainer)))
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         progress, guard = self._progress, self.guard
-        if guard is None:
+        if guard is None or not progress.is_judged_now(self.schedule):
             return
-
-        def read() -> float:
-            return guard.read(trainer.callback_metrics)
-
-        # an epoch that is stopped in its middle may be the last of the dense network too
-        if progress.is_dense and trainer.current_epoch + 1 >= self.schedule.warmup_epochs:
-            progress.dense_metric = on_rank_zero(trainer, read)
-        elif progress.is_judged_now(self.schedule):
-            now = on_rank_zero(trainer, read)
-            verdict = progress.verdict(guard, now)
-            if verdict is not None:
-                self._act(trainer, pl_module, guard.on_drop, verdict)
-            progress.snapshot = None
+        is_guarded = progress.dense_metric is not None
+        if is_guarded and progress.metric is None:
+            self._await_metric(guard)
+            return
+        verdict = None if progress.metric is None else progress.verdict(guard, progress.metric)
+        if verdict is not None:
+            self._act(trainer, pl_module, guard.on_drop, verdict)
+        progress.is_awaited = False
+        progress.snapshot = None
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -371,9 +374,10 @@ class GlobalRankingPruning(pl.Callback):
             return
         _, network = find_network(pl_module, self.network)
         if self.guard is not None and progress.dense_metric is None:
-            self._remark(
+            self._remark_once(
                 f"the guard is off: {self.guard.metric} of the dense network is not known, as this "
-                "run did not validate it with the guard"
+                "run did not validate it with the guard; validate within the warm-up, by "
+                "check_val_every_n_epoch of the Trainer"
             )
         if progress.planned is None:
             for optimizer in trainer.optimizers:
@@ -460,6 +464,7 @@ class GlobalRankingPruning(pl.Callback):
                 if refit is not None:
                     progress.search_flops += refit.fit(change)
                 progress.place = number
+                progress.metric, progress.is_awaited = None, False
             else:
                 self._remark(f"pruning step {number} of {len(plans)} {objection}")
             progress.num_steps_done = number
@@ -478,6 +483,23 @@ class GlobalRankingPruning(pl.Callback):
             self.loss,
             on_first_rank=partial(on_rank_zero, trainer),
             is_first=trainer.is_global_zero,
+        )
+
+    def _metric_now(self, trainer: pl.Trainer) -> float | None:
+        """What validation found; an epoch that nothing is compared with may do without."""
+        assert self.guard is not None
+        logged = trainer.callback_metrics
+        first, end = self.schedule.warmup_epochs - 1, self.end_epoch
+        if self.guard.metric not in logged and not first <= trainer.current_epoch < end:
+            return None
+        return self.guard.read(logged)
+
+    def _await_metric(self, guard: MetricGuard) -> None:
+        self._progress.is_awaited = True
+        self._remark_once(
+            f"{guard.metric} was not judged after pruning step {self._progress.place}, as nothing "
+            "was validated since: it is judged with the next step, or after the next validation; "
+            "lower check_val_every_n_epoch of the Trainer"
         )
 
     def _act(
@@ -500,6 +522,10 @@ class GlobalRankingPruning(pl.Callback):
             "go_on": "went on",
         }
         self._remark(f"{done[on_drop]}: {verdict}")
+
+    def _remark_once(self, sentence: str) -> None:
+        if sentence not in self._progress.remarks:
+            self._remark(sentence)
 
     def _remark(self, sentence: str) -> None:
         self._progress.remarks.append(sentence)

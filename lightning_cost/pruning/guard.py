@@ -13,9 +13,10 @@ MODES = ("max", "min")
 class MetricGuard:
     """Watches a validation metric, and acts when pruning makes it too much worse.
 
-    The metric is compared with that of the dense network at the end of the warm-up. It is judged
-    when the training that follows a pruning step is over: at the end of the epoch before the next
-    step, and of recovery.
+    The metric is compared with that of the dense network, as it was validated last before the first
+    step. It is judged when the training that follows a pruning step is over: at the end of the
+    epoch before the next step, and of recovery. Where nothing was validated since that step, it is
+    judged together with the next step, or after the next validation if none follows.
 
     Args:
         metric: Name of the metric, as the LightningModule logs it in validation.

@@ -28,7 +28,9 @@ class Progress:
         num_epochs_done: Epochs that are over.
         is_halted: Whether no further step is to be made.
         remarks: What a person should know of the steps, in sentences.
-        dense_metric: The watched metric of the dense network.
+        dense_metric: The watched metric of the dense network, as it was validated last.
+        metric: The same of the network as it is; ``None`` until it is validated after a step.
+        is_awaited: Whether the network was to be judged, and was not validated after its last step.
         learning_rates: Where the learning rate may go back to, by epoch.
         snapshot: The fit before the first step that has not been judged yet.
         snapshot_place: The plan in force then.
@@ -44,6 +46,8 @@ class Progress:
     is_halted: bool = False
     remarks: list[str] = field(default_factory=list)
     dense_metric: float | None = None
+    metric: float | None = None
+    is_awaited: bool = False
     learning_rates: dict[int, Any] = field(default_factory=dict)
     snapshot: dict[str, Any] | None = None
     snapshot_place: int = 0
@@ -79,10 +83,15 @@ class Progress:
         return not self.num_steps_done
 
     def is_judged_now(self, schedule: PruningSchedule) -> bool:
-        """Whether the epoch that just ended was the last one after a pruning step."""
+        """Whether the epoch that just ended was the last one after a pruning step.
+
+        Or a later one, where the network was not validated by then.
+        """
         epoch = self.num_epochs_done
-        if self.is_halted or not self.place or epoch > schedule.end_epoch:
+        if self.is_halted or not self.place:
             return False
+        if self.is_awaited or epoch > schedule.end_epoch:
+            return self.is_awaited
         is_next_due = bool(self.steps_to_make(schedule, epoch + _ALMOST_ONE))
         return is_next_due or epoch == schedule.end_epoch
 
@@ -95,6 +104,13 @@ class Progress:
             f"{guard.metric} went from {dense:.4g} to {now:.4g} by pruning step {self.place}, "
             f"which is more than {guard.max_drop:g}"
         )
+
+    def note_metric(self, now: float | None) -> None:
+        """Take in what the watched metric of the network was validated to be."""
+        if self.is_dense:
+            self.dense_metric = now
+        else:
+            self.metric = now
 
     def to_dict(self) -> dict[str, Any]:
         """All of it; tensors are not copied."""
@@ -112,7 +128,8 @@ class Progress:
         Raises:
             ValueError: If an entry is of another type than was written.
         """
-        known = {"search_memory": None, **data}  # older checkpoints have none
+        # older checkpoints have none of these
+        known = {"search_memory": None, "metric": None, "is_awaited": False, **data}
         progress = cls(**{entry.name: known[entry.name] for entry in fields(cls)})
         if data["dense_cost"] is not None:
             progress.dense_cost = cost_from_dict(data["dense_cost"])
@@ -142,10 +159,12 @@ class Progress:
             raise ValueError(
                 f"place must be <= num_steps_done, {self.num_steps_done}, got {self.place}"
             )
-        flag(self.is_halted, "is_halted")
+        for name in ("is_halted", "is_awaited"):
+            flag(getattr(self, name), name)
         texts(self.remarks, "remarks")
-        if not isinstance(self.dense_metric, float | None):  # a metric may be any number
-            raise ValueError(f"dense_metric must be a number, got {self.dense_metric!r:.60}")
+        for name in ("dense_metric", "metric"):
+            if not isinstance(getattr(self, name), float | None):  # a metric may be any number
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r:.60}")
         for epoch in dict(self.learning_rates):
             count(epoch, "epochs of learning_rates")
         if self.snapshot is not None:

@@ -24,21 +24,22 @@ def weight_importance(
         loss: Mean loss of a network on one batch.
 
     Returns:
-        ``(weight × gradient)²`` by parameter name, in the shape of the parameter.
+        ``(weight × gradient)²`` by parameter name, in the shape of the parameter; a parameter that
+        several layers share is there under all its names.
 
     Reference:
         Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, equation 8.
     """
     copied = duplicated(network).eval().requires_grad_(True)
-    parameters = dict(copied.named_parameters())
-    importance = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
+    parameters = list(copied.parameters())
+    importance = [torch.zeros_like(weight) for weight in parameters]
     for batch in batches:
         with torch.enable_grad():
-            gradients = torch.autograd.grad(
-                loss(copied, batch), list(parameters.values()), allow_unused=True
-            )
+            gradients = torch.autograd.grad(loss(copied, batch), parameters, allow_unused=True)
         with torch.no_grad():
-            for (name, weight), gradient in zip(parameters.items(), gradients, strict=True):
+            for total, weight, gradient in zip(importance, parameters, gradients, strict=True):
                 if gradient is not None:
-                    importance[name] += (weight * gradient).square() / len(batches)
-    return importance
+                    total += (weight * gradient).square() / len(batches)
+    found = dict(zip(parameters, importance, strict=True))
+    named = copied.named_parameters(remove_duplicate=False)
+    return {name: found[weight] for name, weight in named}

@@ -73,7 +73,11 @@ def module(optimizers=None, compiled=None, tiny=False):
 
 def fitted(folder, made, prune, *others, checkpoint=None, **options):
     saving = ModelCheckpoint(
-        dirpath=folder, filename="{epoch}", save_top_k=-1, enable_version_counter=False
+        dirpath=folder,
+        filename="{epoch}",
+        save_top_k=-1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
     )
     trainer = setting.trainer(
         folder,
@@ -307,6 +311,41 @@ def test_stopping_and_going_on(tmp_path, on_drop, num_epochs, num_changes):
     trainer = fitted(tmp_path, made, pruning(guard=guard))
     assert trainer.current_epoch == num_epochs
     assert len(lineage_of(made.network)) == num_changes
+
+
+@pytest.mark.filterwarnings("ignore:rolled back", "ignore:val/falling was not judged")
+@pytest.mark.parametrize(
+    ("schedule", "max_epochs"), [({"num_steps": 1}, 4), ({"recover_epochs": 2}, 5)]
+)
+def test_epochs_without_validation_are_judged_later(tmp_path, schedule, max_epochs):
+    options = {"max_epochs": max_epochs, "check_val_every_n_epoch": 2}
+
+    def make():
+        guard = MetricGuard(metric="val/falling", max_drop=0.5)
+        return module(tiny=True), pruning({"warmup_epochs": 2} | schedule, guard=guard), (), options
+
+    made, trainer = resumes(tmp_path, make, epoch=2)
+    assert lineage_of(made.network) == ()
+    prune = next(c for c in trainer.callbacks if isinstance(c, GlobalRankingPruning))
+    awaited, acted = prune.remarks
+    assert awaited.startswith("val/falling was not judged after pruning step 1, as nothing")
+    assert acted.startswith("rolled back to pruning step 0: val/falling went from -1 to -3")
+
+
+@pytest.mark.filterwarnings("ignore:the guard is off")
+def test_a_dense_network_that_was_not_validated_is_told_of(tmp_path):
+    guard = MetricGuard(metric="val/falling", max_drop=0.5)
+    prune, made = pruning(guard=guard), module(tiny=True)
+    fitted(tmp_path, made, prune, check_val_every_n_epoch=2)
+    (remark,) = prune.remarks
+    assert remark.endswith("validate within the warm-up, by check_val_every_n_epoch of the Trainer")
+    assert len(lineage_of(made.network)) == 2
+
+
+def test_a_metric_that_is_not_logged_is_refused(tmp_path):
+    prune = pruning(guard=MetricGuard(metric="val/typo", max_drop=0.5))
+    with pytest.raises(ValueError, match=r"metric must be one that .* got 'val/typo'; logged are"):
+        fitted(tmp_path, module(tiny=True), prune)
 
 
 def test_the_teacher_is_in_no_state_but_the_callbacks(tmp_path):

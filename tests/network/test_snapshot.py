@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -11,6 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 from lightning_cost.network.lineage import lineage_of
 from lightning_cost.network.snapshot import restore_snapshot, take_snapshot
 from lightning_cost.network.structural import apply_during_fit
+from lightning_cost.pruning.structure.groups import channel_groups
+from lightning_cost.pruning.structure.plan import Plan
+from lightning_cost.pruning.structure.surgery import removal
 from tests.monitor.halving import Classifier, KeepHidden
 from tests.network.test_averaging import Holds
 from tests.network.test_structural import single, trainer_like
@@ -75,6 +79,25 @@ def same(found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(torch.as_tensor(found[name]), torch.as_tensor(value)), name
+
+
+def test_layers_that_share_a_weight_share_it_still():
+    module = pl.LightningModule()
+    module.network = network = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4)))
+    network[2].weight = network[1].weight
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    trainer = trainer_like(single(), module=module, optimizers=[optimizer])
+    fresh, snapshot = copy.deepcopy(network), take_snapshot(trainer, network)
+    grouping = channel_groups(network, torch.randn(2, 6))
+    kept = {name: tuple(range(4)) for name in grouping.num_channels}
+    change = removal(grouping, Plan(kept=kept, num_channels=grouping.num_channels))
+    apply_during_fit(trainer, network, change)
+    assert network[1].weight.shape == (4, 4)
+    restore_snapshot(trainer, network, snapshot, fresh)
+    assert network[2].weight is network[1].weight
+    assert network[1].weight.shape == (6, 6)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in module.parameters()}
 
 
 def test_the_learning_rate_goes_on():

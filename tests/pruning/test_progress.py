@@ -45,6 +45,22 @@ def test_judged_when_the_training_after_a_step_is_over(given, expected):
     ) == (expected)
 
 
+def test_where_nothing_was_validated_it_is_judged_later():
+    schedule = PruningSchedule(warmup_epochs=1, num_steps=1, recover_epochs=1)
+    progress = Progress(num_steps_done=1, place=1, num_epochs_done=3)
+    assert not progress.is_judged_now(schedule)
+    progress.is_awaited = True
+    assert progress.is_judged_now(schedule)
+
+
+def test_a_metric_is_of_the_network_that_was_validated():
+    progress = Progress()
+    progress.note_metric(0.9)
+    progress.num_steps_done = 1
+    progress.note_metric(0.8)
+    assert (progress.dense_metric, progress.metric) == (0.9, 0.8)
+
+
 def test_once_halted_there_are_no_steps_and_no_verdicts():
     schedule = PruningSchedule(warmup_epochs=1, recover_epochs=1)
     assert judged_epochs(schedule, is_halted=True) == []
@@ -67,7 +83,8 @@ def test_plain_data():
     progress = Progress(num_epochs_done=2, remarks=["one"], learning_rates={3: {"a": 1}})
     again = Progress.from_dict(progress.to_dict() | {"plans": []})
     assert again == progress
-    without = {name: value for name, value in progress.to_dict().items() if name != "search_memory"}
+    newer = ("search_memory", "metric", "is_awaited")
+    without = {name: value for name, value in progress.to_dict().items() if name not in newer}
     assert Progress.from_dict(without) == progress, "older checkpoints have none"
 
 

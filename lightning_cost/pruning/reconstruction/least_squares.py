@@ -16,6 +16,7 @@ from torch import LongTensor, Tensor, nn
 
 from lightning_cost.cost.flop_counter import FlopCounter
 from lightning_cost.cost.forward import observing
+from lightning_cost.network.folding import owned_weights
 from lightning_cost.pruning.batches import BatchLoss
 from lightning_cost.pruning.reconstruction.patches import (
     is_product,
@@ -46,8 +47,8 @@ class Reconstruction:
     """What the layers of a network give on one batch, to be given again after a cut.
 
     Convolutions without groups and linear layers are fitted; others keep their weights, and so do
-    those that run several times in one forward pass, or have more than ``LARGEST_FAN_IN`` inputs
-    an output.
+    those that run several times in one forward pass, share their weight with another layer, or
+    have more than ``LARGEST_FAN_IN`` inputs an output.
 
     Args:
         network: As it is before the cut; left as it was found.
@@ -158,12 +159,13 @@ def _hooked(network: nn.Module, hook: Any, *, is_before: bool = False) -> Iterat
     def named(name: str) -> Any:
         return lambda layer, *rest: hook(name, layer, *rest)
 
+    owned = owned_weights(network)
     handles = [
         layer.register_forward_pre_hook(named(name))
         if is_before
         else layer.register_forward_hook(named(name))
         for name, layer in network.named_modules()
-        if is_product(layer)
+        if is_product(layer) and id(layer._parameters.get("weight")) in owned
     ]
     try:
         yield

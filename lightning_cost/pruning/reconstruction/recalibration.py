@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lightning_cost.cost.synchronisation import unsynchronised
 from lightning_cost.pruning.batches import BatchLoss
 
 
@@ -15,7 +16,8 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Any], forward: 
     """Replace the statistics of every batch norm in place by averages over ``batches``.
 
     Only batch norms run in training mode; everything else is in evaluation mode. Modes and
-    momenta are restored. Without batch norms nothing is run.
+    momenta are restored, and so are the statistics of batch norms that no batch reached. Without
+    batch norms nothing is run.
 
     Args:
         network: Changed in place.
@@ -32,24 +34,34 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Any], forward: 
 def averaging_batch_norms(network: nn.Module) -> Iterator[None]:
     """Forward passes inside replace the statistics of batch norms; all else is in evaluation mode.
 
-    Modes and momenta are restored.
+    Batch norms do not synchronise, as one rank may run ``network`` without the others. Modes and
+    momenta are restored, and so are the statistics of batch norms that no batch reached.
     """
     norms = [module for module in network.modules() if _is_averaging(module)]
     modes = [(module, module.training) for module in network.modules()]
     momenta = [norm.momentum for norm in norms]
+    statistics = [_copied_buffers(norm) for norm in norms]
     try:
         network.eval()
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
             norm.train()
-        yield
+        with unsynchronised():
+            yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, before in zip(norms, momenta, statistics, strict=True):
             norm.momentum = momentum
+            if not norm.num_batches_tracked:
+                for name, value in before.items():
+                    norm.get_buffer(name).copy_(value)
         for module, mode in modes:
             module.training = mode
 
 
 def _is_averaging(module: nn.Module) -> TypeGuard[_BatchNorm]:
     return isinstance(module, _BatchNorm) and module.track_running_stats
+
+
+def _copied_buffers(norm: _BatchNorm) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in norm.named_buffers(recurse=False)}

@@ -11,6 +11,7 @@ from torch import nn
 from lightning_cost.cost.duplicate import duplicated
 from lightning_cost.cost.forward import map_tensors
 from lightning_cost.cost.plain_data import amount, flag
+from lightning_cost.cost.synchronisation import unsynchronised
 from lightning_cost.network.batch import num_samples_of
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.reconstruction.least_squares import Reconstruction
@@ -182,7 +183,8 @@ class Mean:
 def tune(network: nn.Module, batches: Sequence[Any], loss: BatchLoss, num_steps: int) -> int:
     """Train ``network`` in place by SGD on ``batches``, from the first one on and round again.
 
-    The global random state is left as it was; what the network draws is the same each time.
+    Batch norms do not synchronise, as each rank tunes another network. The global random state is
+    left as it was; what the network draws is the same each time.
 
     Returns:
         Samples that it was trained on.
@@ -192,7 +194,7 @@ def tune(network: nn.Module, batches: Sequence[Any], loss: BatchLoss, num_steps:
     )
     num_samples = 0
     network.train()
-    with torch.random.fork_rng(), torch.enable_grad():
+    with torch.random.fork_rng(), torch.enable_grad(), unsynchronised():
         torch.manual_seed(0)
         for step in range(num_steps):
             # training may change a batch in place, such as by an augmentation

@@ -12,6 +12,7 @@ from lightning_cost.network.batch import first_samples
 from lightning_cost.pruning.batches import BatchLoss, SearchData
 from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, Reconstruction
+from lightning_cost.pruning.saliency import Saliency
 from lightning_cost.pruning.search.bases import saliency_bases
 from lightning_cost.pruning.search.candidate import Candidate
 from lightning_cost.pruning.search.covariance import RankingCovariance
@@ -96,9 +97,7 @@ def learn_ranking(
         usual = usual_judge(problem.network, problem.grouping, data, loss, settings)
         judges.appoint(lambda _: usual, None)
     bases, flops = saliency_bases(problem, settings, data, loss)
-    target = problem.macs_ratio()
-    ratios = [target] if settings.reconstruct else judged_ratios(target)
-    plans = CandidatePlans(problem, bases, problem.floors(), ratios)
+    plans = _plans(problem, bases, settings)
     optimizer = _OPTIMIZERS[settings.optimizer](settings, bases, generator, plans.outcome)
     panel = Panel(settings, plans, judges, memory)
     panel.spend(flops)
@@ -124,6 +123,18 @@ def learn_ranking(
         num_recalled=panel.num_recalled,
         trials=tuple(panel.trials),
     )
+
+
+def _plans(
+    problem: PruningProblem, bases: Mapping[str, Saliency], settings: EvolutionSearch
+) -> CandidatePlans:
+    """The networks of candidates: at the target, or milder ones where layers are not fitted."""
+    floors = problem.floors()
+    if not settings.reconstruct:
+        ratios = judged_ratios(problem.uniform_macs_ratio())
+        return CandidatePlans(problem, bases, floors, ratios)
+    ratios = [problem.macs_ratio()]
+    return CandidatePlans(problem, bases, floors, ratios, problem.limits_beside_macs)
 
 
 def judged_ratios(target: float) -> list[float]:
@@ -178,6 +189,7 @@ def search_fingerprint(
         asdict(settings),
         [getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")],
         [problem.floors(), problem.macs_ratio()],
+        *sorted((resource.value, limit) for resource, limit in problem.limits_beside_macs.items()),
         problem.steps,
         generator.get_state(),
         [data.calibration, data.search],

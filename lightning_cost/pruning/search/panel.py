@@ -63,6 +63,7 @@ class CandidatePlans:
         bases: Saliencies by name.
         floors: The fewest channels that each group keeps.
         ratios: The shares of the dense MACs to cut down to.
+        limits: What else each of them must keep.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class CandidatePlans:
         bases: Mapping[str, Saliency],
         floors: Mapping[str, int],
         ratios: Sequence[float],
+        limits: Mapping[Resource, float] | None = None,
     ) -> None:
         self._problem, self._bases, self._floors = problem, bases, floors
         self._ratios = sorted(ratios)
+        self._limits = dict(limits or {})
         self._cached = lru_cache(maxsize=64)(self._of)
 
     def of(self, candidate: Candidate) -> tuple[Plan, ...]:
@@ -92,7 +95,7 @@ class CandidatePlans:
         problem = self._problem
         path = candidate.ranking(self._bases).path(self._floors, problem.steps)
         macs = problem.macs_along(path)
-        limits = ({Resource.macs: ratio * macs[0]} for ratio in self._ratios)
+        limits = (self._limits | {Resource.macs: ratio * macs[0]} for ratio in self._ratios)
         positions = (path.first_within(problem.pricer, limit) for limit in limits)
         return tuple(path.plan_at(len(path) - 1 if p is None else p) for p in positions)
 

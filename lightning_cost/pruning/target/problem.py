@@ -26,7 +26,7 @@ from lightning_cost.pruning.structure.surgery import operated, removal
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.device_meter import DeviceMeter
 from lightning_cost.pruning.target.estimate import Estimate, Widths, device_estimate
-from lightning_cost.pruning.target.path import RemovalPath, uniform_ratio_within
+from lightning_cost.pruning.target.path import RemovalPath, uniform_path, uniform_ratio_within
 from lightning_cost.pruning.target.table import read_table, steps_of
 from lightning_cost.pruning.target.target import within_limits
 
@@ -204,11 +204,23 @@ class PruningProblem:
         macs: list[float] = self.pricer.price(path.widths)[Resource.macs].tolist()
         return macs
 
+    @property
+    def limits_beside_macs(self) -> dict[Resource, float]:
+        """Counted limits that say nothing of MACs."""
+        return {r: limit for r, limit in self.counted_limits.items() if r is not Resource.macs}
+
     def macs_ratio(self) -> float:
-        """About which share of the dense MACs the limits allow: exact only for limits on MACs."""
-        dense = self.dense_cost
-        ratios = [limit / dense[resource].value for resource, limit in self.limits.items()]
+        """Which share of the dense MACs a limit on them allows, and about what measured ones do."""
+        dense, beside = self.dense_cost, self.limits_beside_macs
+        ratios = [limit / dense[r].value for r, limit in self.limits.items() if r not in beside]
         return min([1.0, *ratios])
+
+    def uniform_macs_ratio(self) -> float:
+        """:meth:`macs_ratio`, or less where a uniformly narrower network must have less of them."""
+        path = uniform_path({n: tuple(range(m)) for n, m in self.grouping.num_channels.items()})
+        position = path.first_within(self.pricer, self.limits_beside_macs)
+        macs = self.macs_along(path)
+        return min(self.macs_ratio(), macs[-1 if position is None else position] / macs[0])
 
     def _uniform_ratio(self) -> float:
         limits = dict(self.counted_limits)

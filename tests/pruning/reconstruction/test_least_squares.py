@@ -167,6 +167,19 @@ def test_a_layer_that_runs_twice_keeps_its_weights():
     assert not torch.equal(cut.last.weight, before[1])
 
 
+def test_layers_that_share_a_weight_keep_it():
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4))).eval()
+    network[2].weight = network[1].weight
+    batch, cut = torch.randn(32, 6, generator=generator()), copy.deepcopy(network)
+    with torch.no_grad():
+        cut[0].weight[0] = 0
+    before = cut[1].weight.clone(), cut[3].weight.clone()
+    Reconstruction(network, batch, forward).fit(cut, removal(*_nothing(network, batch)))
+    assert torch.equal(cut[1].weight, before[0])
+    assert not torch.equal(cut[3].weight, before[1])
+
+
 def _nothing(network, batch):
     grouping = channel_groups(network, batch[:1])
     return grouping, Plan.dense(grouping)

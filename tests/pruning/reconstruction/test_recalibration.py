@@ -1,5 +1,7 @@
 """Recalibration against statistics computed by hand."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,21 @@ def test_statistics_are_averages_over_batches():
     torch.testing.assert_close(norm.running_var, variances.mean(0))
     assert norm.momentum == 0.3
     assert all(module.training for module in network.modules())
+
+
+def test_a_batch_norm_that_does_not_run_keeps_its_statistics():
+    network = _network()
+    network.unused = nn.BatchNorm2d(3)
+    network.unused(torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(0)))
+    before = copy.deepcopy(network.state_dict())
+
+    def forward(network, batch):
+        return network[:5](batch[0])
+
+    recalibrate_batch_norm(network, _batches(), forward)
+    for name, value in network.unused.state_dict().items():
+        assert torch.equal(value, before[f"unused.{name}"]), name
+    assert not torch.equal(network[0][1].running_mean, before["0.1.running_mean"])
 
 
 def test_modes_and_momenta_come_back_after_an_error():

@@ -11,12 +11,14 @@ from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.batches import SearchData, classification_loss
 from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.search.fitness import Judgement
 from lightning_cost.pruning.search.judges import Judges
 from lightning_cost.pruning.search.loop import learn_ranking, search_fingerprint, usual_judge
 from lightning_cost.pruning.search.memory import SearchMemory
 from lightning_cost.pruning.structure.plan import Plan
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.pruning.target.problem import PruningProblem
+from lightning_cost.quantization.callback import QuantizationAwareTraining
 from tests.pruning.search.test_judges import together
 from tests.reference.random_networks import conv, images, randomised
 
@@ -103,6 +105,57 @@ def test_the_winners_loss_can_be_had_again(reconstruct, ratios):
     ]
     found = [judge(plan, flops_per_sample=0.0, limit=math.inf).loss for plan in plans]
     assert learned.fitness == sum(found) / len(found)
+
+
+def _delivered_in_int8(limits):
+    quantise = QuantizationAwareTraining("int8")
+
+    def preview(network):
+        return quantise.preview(network, images()[:1])
+
+    return PruningProblem.of(
+        PROBLEM.network,
+        images()[:1],
+        rules=ChannelRules(multiple=1),
+        limits=limits,
+        preview=preview,
+        hardware=None,
+        dense_cost=PROBLEM.dense_cost,
+    )
+
+
+@pytest.mark.parametrize("reconstruct", [True, False])
+def test_candidates_are_judged_at_what_is_delivered(reconstruct):
+    """Most of the channels stay, though it is less than half of the bytes in floating point."""
+    whole = _delivered_in_int8({}).pricer.price_plan(Plan.dense(PROBLEM.grouping))
+    limits = {Resource.size_bytes: 0.8 * whole[Resource.size_bytes]}
+    assert limits[Resource.size_bytes] < 0.5 * PROBLEM.dense_cost[Resource.size_bytes].value
+    problem, judged = _delivered_in_int8(limits), []
+
+    def judge(plan, **_):
+        judged.append(plan)
+        return Judgement(loss=1.0, glance=1.0, flops=0.0, is_rejected=False)
+
+    judges = Judges()
+    judges.appoint(lambda _: judge, None)
+    learned = _learned(problem, judges=judges, num_candidates=1, reconstruct=reconstruct)
+    path = learned.ranking.path(problem.floors(), problem.steps)
+    position = path.first_within(problem.pricer, problem.limits)
+    macs = problem.macs_along(path)
+    if reconstruct:
+        assert judged == [path.plan_at(position)]
+        assert 0.6 < macs[position] / macs[0] < 1
+    else:
+        found = [problem.pricer.price_plan(plan)[Resource.macs] / macs[0] for plan in judged]
+        assert min(found) == pytest.approx(macs[position] / macs[0], abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.3, 1 / 3, 0.7])
+def test_a_limit_on_macs_is_the_share_of_them_whatever_is_delivered(share):
+    macs = PROBLEM.dense_cost[Resource.macs].value
+    problem = _delivered_in_int8({Resource.macs: share * macs})
+    assert problem.macs_ratio() == problem.uniform_macs_ratio() == share * macs / macs
+    assert problem.limits_beside_macs == {}
 
 
 def test_flops_are_counted_and_rejection_saves_some():
