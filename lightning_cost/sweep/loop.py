@@ -280,11 +280,8 @@ class StudyLoop:
     def _take_over(self) -> None:
         """Queue the trials of processes that are no more; those that finished are told."""
         for trial in self._trials.all(TrialState.RUNNING):
-            if self._ownership.is_alive(trial.user_attrs.get(OWNER)):
-                continue
-            if is_held(job_lock(self.sweep_dir, trial.number)):
-                continue  # its job outlived the process that launched it
-            self._close(trial)
+            if not self._ownership.is_alive(trial.user_attrs.get(OWNER)):
+                self._close(trial)
 
     def _give_back(self) -> None:
         """Queue what was interrupted here, and tell what was not."""
@@ -293,7 +290,9 @@ class StudyLoop:
                 self._close(trial)
 
     def _close(self, trial: FrozenTrial) -> None:
-        """End a trial that nobody runs any more."""
+        """End a trial that nobody runs any more; one whose job goes on is left to a later start."""
+        if is_held(job_lock(self.sweep_dir, trial.number)):
+            return  # its job outlives the process that launched it
         if OUTCOME in trial.user_attrs:
             self._end(trial.number, None)
         else:

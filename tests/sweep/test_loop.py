@@ -8,11 +8,13 @@ import time
 from collections import Counter
 
 import pytest
+from filelock import FileLock
 from optuna.trial import Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
 from lightning_cost.sweep.loop import StudyLoop
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.ownership import job_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_study, url_of
 from lightning_cost.sweep.trials import REASON, REPEATS, VIOLATIONS
@@ -179,6 +181,36 @@ def test_what_was_interrupted_is_trained_first_with_the_same_settings(tmp_path):
     second.run()
     assert second.launch.trained[0] == waiting.params
     assert len(second.launch.trained) == len(trained(second.study)) == 6
+
+
+def test_a_trial_whose_job_outlives_the_launch_is_left_running(tmp_path):
+    class Lost(Runs):
+        """The launcher loses a job, and the others go on without it."""
+
+        def __call__(self, jobs):
+            self.locks = [FileLock(job_lock(tmp_path, job.number)) for job in jobs]
+            for lock in self.locks[1:]:
+                lock.acquire()
+            raise RuntimeError("a job was lost")
+
+    first = loop_of(tmp_path, make=Lost, num_jobs=3)
+    with pytest.raises(RuntimeError, match="a job was lost"):
+        first.run()
+    lost, *living = trained(first.study)
+    assert lost.state is TrialState.WAITING
+    assert [trial.state for trial in living] == [TrialState.RUNNING] * 2
+    second = loop_of(tmp_path, num_trials=4)
+    second.run()
+    assert second.launch.trained[0] == lost.params
+    assert len(second.launch.trained) == 2  # the living jobs train the others
+    say(first.study, living[0].number, Outcome(state="finished", values=(0.5,)))
+    for lock in first.launch.locks[1:]:
+        lock.release()
+    third = loop_of(tmp_path, num_trials=4)
+    third.run()
+    assert third.launch.trained == [living[1].params]
+    assert third.study.trials[living[0].number].values == [0.5]
+    assert {trial.state for trial in trained(third.study)} == {TrialState.COMPLETE}
 
 
 def test_the_trials_of_a_living_process_are_left_alone(tmp_path):
