@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
-from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.outcome import OUTCOME, outcome_of
 from lightning_cost.sweep.ownership import OWNER, Ownership, is_held, job_lock, study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
@@ -193,6 +193,8 @@ class StudyLoop:
             warnings.simplefilter("ignore")  # of what Optuna calls experimental
             trial = self.study.ask(self.space.distributions)
         trial.set_user_attr(OWNER, self._ownership.token)
+        if OUTCOME in trial.user_attrs:  # of an earlier run, which says nothing of the next
+            trial.set_user_attr(OUTCOME, None)
         return trial
 
     def _is_known(self, trial: Trial) -> bool:
@@ -257,12 +259,11 @@ class StudyLoop:
     def _end(self, number: int, error: BaseException | None) -> None:
         """Tell what became of a trial that was launched."""
         trial = self._trials.all()[number]
-        told = trial.user_attrs.get(OUTCOME)
-        if told is None:
+        outcome = outcome_of(trial)
+        if outcome is None:
             reason = "its job ended without a word" if error is None else repr(error)
             self._trials.tell(number, TrialState.FAIL, reason=reason)
             return
-        outcome = Outcome.from_dict(told)
         verdict = trial.user_attrs.get(VERDICT)
         predicted = {} if verdict is None else Verdict.from_dict(verdict).constraints
         is_finite = all(map(math.isfinite, outcome.values))
@@ -293,10 +294,12 @@ class StudyLoop:
         """End a trial that nobody runs any more; one whose job goes on is left to a later start."""
         if is_held(job_lock(self.sweep_dir, trial.number)):
             return  # its job outlives the process that launched it
-        if OUTCOME in trial.user_attrs:
-            self._end(trial.number, None)
-        else:
+        outcome = outcome_of(self._trials.all()[trial.number])
+        # what stopped for want of room is asked for again, as there may be more by now
+        if outcome is None or outcome.state == "stopped":
             self._trials.queue(trial)
+        else:
+            self._end(trial.number, None)
 
 
 def _point(trial: FrozenTrial) -> frozenset[tuple[str, str]]:
