@@ -88,9 +88,9 @@ class StudyLoop:
     def run(self) -> None:
         """Run trials until there are enough, those of other processes and starts included.
 
-        A configuration that was trained is not trained again: with its seed it would come to the
-        same. So a sweep also ends when its space is used up, or when too many configurations in a
-        row were infeasible or known.
+        A configuration that was trained, or is now, is not trained again: with its seed it would
+        come to the same. So a sweep also ends when its space is used up, or when too many
+        configurations in a row were infeasible or known.
 
         Raises:
             ValueError: If too many configurations in a row were infeasible; names the nearest. Or
@@ -129,9 +129,8 @@ class StudyLoop:
         )
 
     def _require_success(self) -> None:
-        trials = self._trials.all()
-        failed = [trial for trial in trials if trial.state is TrialState.FAIL]
-        if len(failed) and not any(trial.state in _SUCCESSES for trial in trials):
+        failed = self._trials.failed()
+        if failed and not self._trials.all(*_SUCCESSES):
             raise ValueError(
                 f"some run must come to an end, got {len(failed)} that failed; the last: "
                 f"{failed[-1].user_attrs.get(REASON)}"
@@ -193,16 +192,24 @@ class StudyLoop:
             warnings.simplefilter("ignore")  # of what Optuna calls experimental
             trial = self.study.ask(self.space.distributions)
         trial.set_user_attr(OWNER, self._ownership.token)
-        if OUTCOME in trial.user_attrs:  # of an earlier run, which says nothing of the next
-            trial.set_user_attr(OUTCOME, None)
+        for name in (OUTCOME, REPEATS):
+            if name in trial.user_attrs:  # from before it was queued, and no longer true
+                trial.set_user_attr(name, None)
         return trial
 
     def _is_known(self, trial: Trial) -> bool:
-        """Tell a trial what came of the same settings, where they were trained already."""
+        """Tell a trial what came of the same settings, where they were trained already.
+
+        What comes of those that are being trained now is not known yet, and a trial that failed
+        tells a sampler nothing. Those of dead processes are not among them: they were taken over.
+        """
         known = self._trials.like(trial)
         if known is None:
             return False
         trial.set_user_attr(REPEATS, known.number)
+        if known.state is TrialState.RUNNING:
+            self._trials.tell(trial.number, TrialState.FAIL)
+            return True
         self._trials.constrain(trial.number, known.constraints)
         for step, value in known.intermediate_values.items():
             trial.report(value, step)

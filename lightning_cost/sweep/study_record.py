@@ -143,7 +143,7 @@ def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRe
     told = trial.user_attrs
     state: State = "infeasible" if told.get(VIOLATIONS) else _STATES[trial.state]
     violations, reason = told.get(VIOLATIONS, {}), told.get(REASON)
-    if REPEATS in told:
+    if told.get(REPEATS) is not None:
         state, reason = "repeated", f"as trial {count(told[REPEATS], REPEATS)}"
     outcome = outcome_of(trial)
     verdict = Verdict.from_dict(told[VERDICT]) if VERDICT in told else Verdict()

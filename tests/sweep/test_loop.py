@@ -17,6 +17,7 @@ from lightning_cost.sweep.outcome import OUTCOME, Outcome
 from lightning_cost.sweep.ownership import job_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_study, url_of
+from lightning_cost.sweep.study_record import study_record
 from lightning_cost.sweep.trials import REASON, REPEATS, VIOLATIONS
 from tests.sweep.spaces import space_of
 
@@ -123,6 +124,71 @@ def test_nothing_is_trained_twice(tmp_path, sampler, capsys):
     second = loop_of(tmp_path, space=space, sampler=sampler, num_trials=100)
     second.run()
     assert second.launch.trained == []
+
+
+def points_of(settings):
+    return Counter((entry["width"], entry["rate"]) for entry in settings)
+
+
+POINTS = "width=range(1,5)", "rate=choice(0,1)"
+EACH_ONCE = Counter({(width, rate): 1 for width in (1, 2, 3, 4) for rate in (0, 1)})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "grid", "random"])
+def test_jobs_that_run_at_once_are_not_alike(tmp_path, sampler):
+    loop = loop_of(
+        tmp_path, space=space_of(*POINTS), sampler=sampler, num_jobs=4, num_trials=8, seed=1
+    )
+    loop.run()
+    assert points_of(loop.launch.trained) == EACH_ONCE
+    record = study_record(loop.study, tmp_path)
+    assert len(record.of_state("finished")) == 8
+    assert {trial.state for trial in record.trials} <= {"finished", "repeated"}
+
+
+def test_what_another_process_trains_is_not_trained_here(tmp_path):
+    space = space_of(*POINTS)
+
+    class Nested(Runs):
+        """A second process goes through the rest of the space while the first trains."""
+
+        def __call__(self, jobs):
+            if not self.trained:
+                self.second = loop_of(tmp_path, space=space, sampler="random", num_trials=100)
+                self.second.run()
+            return super().__call__(jobs)
+
+    first = loop_of(
+        tmp_path, space=space, make=Nested, sampler="random", num_jobs=3, num_trials=100
+    )
+    first.run()
+    assert len(first.launch.trained) == 3
+    assert points_of(first.launch.trained + first.launch.second.launch.trained) == EACH_ONCE
+
+
+def test_what_a_killed_process_trained_is_trained_here(tmp_path):
+    class Killed(Runs):
+        def __call__(self, jobs):
+            raise KeyboardInterrupt
+
+    space = space_of(*POINTS)
+    killed = loop_of(tmp_path, space=space, make=Killed, sampler="random", num_jobs=4)
+    killed._give_back = lambda: None
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    assert len(killed.study.get_trials(states=[TrialState.RUNNING])) == 4
+    second = loop_of(tmp_path, space=space, sampler="random", num_jobs=4, num_trials=100)
+    second.run()
+    assert points_of(second.launch.trained) == EACH_ONCE
+
+
+def test_a_repetition_that_was_never_told_is_trained(tmp_path):
+    """Its process was killed, and what it would have repeated has failed by now."""
+    loop = loop_of(tmp_path, num_trials=1)
+    loop.study.enqueue_trial({"width": 2, "rate": 0.5}, user_attrs={REPEATS: 0})
+    loop.run()
+    assert loop.launch.trained == [{"width": 2, "rate": 0.5}]
+    assert [trial.state for trial in study_record(loop.study, tmp_path).trials] == ["finished"]
 
 
 def test_what_was_stopped_early_is_not_begun_again(tmp_path):
