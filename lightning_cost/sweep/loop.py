@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
-from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.outcome import OUTCOME, outcome_of
 from lightning_cost.sweep.ownership import OWNER, Ownership, is_held, job_lock, study_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
@@ -88,9 +88,9 @@ class StudyLoop:
     def run(self) -> None:
         """Run trials until there are enough, those of other processes and starts included.
 
-        A configuration that was trained is not trained again: with its seed it would come to the
-        same. So a sweep also ends when its space is used up, or when too many configurations in a
-        row were infeasible or known.
+        A configuration that was trained, or is now, is not trained again: with its seed it would
+        come to the same. So a sweep also ends when its space is used up, or when too many
+        configurations in a row were infeasible or known.
 
         Raises:
             ValueError: If too many configurations in a row were infeasible; names the nearest. Or
@@ -129,9 +129,8 @@ class StudyLoop:
         )
 
     def _require_success(self) -> None:
-        trials = self._trials.all()
-        failed = [trial for trial in trials if trial.state is TrialState.FAIL]
-        if len(failed) and not any(trial.state in _SUCCESSES for trial in trials):
+        failed = self._trials.failed()
+        if failed and not self._trials.all(*_SUCCESSES):
             raise ValueError(
                 f"some run must come to an end, got {len(failed)} that failed; the last: "
                 f"{failed[-1].user_attrs.get(REASON)}"
@@ -193,14 +192,24 @@ class StudyLoop:
             warnings.simplefilter("ignore")  # of what Optuna calls experimental
             trial = self.study.ask(self.space.distributions)
         trial.set_user_attr(OWNER, self._ownership.token)
+        for name in (OUTCOME, REPEATS):
+            if name in trial.user_attrs:  # from before it was queued, and no longer true
+                trial.set_user_attr(name, None)
         return trial
 
     def _is_known(self, trial: Trial) -> bool:
-        """Tell a trial what came of the same settings, where they were trained already."""
+        """Tell a trial what came of the same settings, where they were trained already.
+
+        What comes of those that are being trained now is not known yet, and a trial that failed
+        tells a sampler nothing. Those of dead processes are not among them: they were taken over.
+        """
         known = self._trials.like(trial)
         if known is None:
             return False
         trial.set_user_attr(REPEATS, known.number)
+        if known.state is TrialState.RUNNING:
+            self._trials.tell(trial.number, TrialState.FAIL)
+            return True
         self._trials.constrain(trial.number, known.constraints)
         for step, value in known.intermediate_values.items():
             trial.report(value, step)
@@ -257,12 +266,11 @@ class StudyLoop:
     def _end(self, number: int, error: BaseException | None) -> None:
         """Tell what became of a trial that was launched."""
         trial = self._trials.all()[number]
-        told = trial.user_attrs.get(OUTCOME)
-        if told is None:
+        outcome = outcome_of(trial)
+        if outcome is None:
             reason = "its job ended without a word" if error is None else repr(error)
             self._trials.tell(number, TrialState.FAIL, reason=reason)
             return
-        outcome = Outcome.from_dict(told)
         verdict = trial.user_attrs.get(VERDICT)
         predicted = {} if verdict is None else Verdict.from_dict(verdict).constraints
         is_finite = all(map(math.isfinite, outcome.values))
@@ -280,11 +288,8 @@ class StudyLoop:
     def _take_over(self) -> None:
         """Queue the trials of processes that are no more; those that finished are told."""
         for trial in self._trials.all(TrialState.RUNNING):
-            if self._ownership.is_alive(trial.user_attrs.get(OWNER)):
-                continue
-            if is_held(job_lock(self.sweep_dir, trial.number)):
-                continue  # its job outlived the process that launched it
-            self._close(trial)
+            if not self._ownership.is_alive(trial.user_attrs.get(OWNER)):
+                self._close(trial)
 
     def _give_back(self) -> None:
         """Queue what was interrupted here, and tell what was not."""
@@ -293,11 +298,15 @@ class StudyLoop:
                 self._close(trial)
 
     def _close(self, trial: FrozenTrial) -> None:
-        """End a trial that nobody runs any more."""
-        if OUTCOME in trial.user_attrs:
-            self._end(trial.number, None)
-        else:
+        """End a trial that nobody runs any more; one whose job goes on is left to a later start."""
+        if is_held(job_lock(self.sweep_dir, trial.number)):
+            return  # its job outlives the process that launched it
+        outcome = outcome_of(self._trials.all()[trial.number])
+        # what stopped for want of room is asked for again, as there may be more by now
+        if outcome is None or outcome.state == "stopped":
             self._trials.queue(trial)
+        else:
+            self._end(trial.number, None)
 
 
 def _point(trial: FrozenTrial) -> frozenset[tuple[str, str]]:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from optuna.trial import FrozenTrial
+
 from lightning_cost.cost.plain_data import entries, items, number, text
 
 OUTCOME = "outcome"
+"""Of a trial: what its job said at its end; ``None`` from when it is launched anew."""
 End: TypeAlias = Literal["finished", "pruned", "failed", "stopped"]
 
 
@@ -53,3 +56,13 @@ class Outcome:
             constraints={name: number(excess, name) for name, excess in constraints.items()},
             reason=None if data["reason"] is None else text(data["reason"], "reason"),
         )
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome | None:
+    """What became of the last run of a trial; ``None`` where its job has not said.
+
+    Raises:
+        ValueError: If what was written is no such thing.
+    """
+    told = trial.user_attrs.get(OUTCOME)
+    return None if told is None else Outcome.from_dict(told)

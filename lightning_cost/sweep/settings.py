@@ -26,7 +26,7 @@ class SweepSettings:
         study: The study's name in its storage.
         training: Limits on what all runs use together.
         max_infeasible: After so many configurations in a row that are infeasible, or were trained
-            already, the sweep ends.
+            already or are now, the sweep ends.
     """
 
     objectives: Sequence[str] | Mapping[str, str] = ("val/accuracy",)

@@ -16,7 +16,7 @@ from lightning_cost.report.study.record import Importance, State, Study, TrialRe
 from lightning_cost.sweep.feasibility import Verdict
 from lightning_cost.sweep.loop import STARTS, STOP_REASON
 from lightning_cost.sweep.objectives import Direction
-from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.outcome import outcome_of
 from lightning_cost.sweep.ownership import ALIVE, OWNER
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.space import Space
@@ -143,9 +143,9 @@ def _trial(trial: FrozenTrial, names: Sequence[str], sweep_dir: Path) -> TrialRe
     told = trial.user_attrs
     state: State = "infeasible" if told.get(VIOLATIONS) else _STATES[trial.state]
     violations, reason = told.get(VIOLATIONS, {}), told.get(REASON)
-    if REPEATS in told:
+    if told.get(REPEATS) is not None:
         state, reason = "repeated", f"as trial {count(told[REPEATS], REPEATS)}"
-    outcome = Outcome.from_dict(told[OUTCOME]) if OUTCOME in told else None
+    outcome = outcome_of(trial)
     verdict = Verdict.from_dict(told[VERDICT]) if VERDICT in told else Verdict()
     if state == "finished" and outcome is not None:
         violations = {name: excess for name, excess in outcome.constraints.items() if excess > 0}

@@ -12,7 +12,7 @@ VERDICT = "verdict"
 VIOLATIONS = "violations"
 REASON = "reason"
 REPEATS = "repeats"
-"""Of a trial that was asked for again: the number of the one that was trained."""
+"""Of a trial that was asked for again: the number of the one that was trained, or is now."""
 _RUN_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 
 
@@ -40,11 +40,20 @@ class Trials:
         complete = self.all(TrialState.COMPLETE)
         return [trial for trial in complete if not trial.user_attrs.get(VIOLATIONS)]
 
+    def failed(self) -> list[FrozenTrial]:
+        """Trials that failed themselves."""
+        return [trial for trial in self.all(TrialState.FAIL) if _is_own_run(trial)]
+
     def like(self, trial: Trial) -> FrozenTrial | None:
-        """The first one that was trained with the same settings, and did not fail."""
-        ended = self.all(TrialState.COMPLETE, TrialState.PRUNED)
-        alike = (each for each in ended if _is_own_run(each) and each.params == trial.params)
-        return next(alike, None)
+        """The first one that was trained with the same settings, and did not fail.
+
+        Where there is none, the first one that was asked for before and is being trained now.
+        """
+        candidates = self.all(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        alike = [each for each in candidates if _is_own_run(each) and each.params == trial.params]
+        ended = [each for each in alike if each.state is not TrialState.RUNNING]
+        # of two that are asked for at once, the later one alone repeats the other
+        return next(iter(ended or [each for each in alike if each.number < trial.number]), None)
 
     def tell(
         self,
@@ -81,4 +90,4 @@ class Trials:
 
 def _is_own_run(trial: FrozenTrial) -> bool:
     """Whether it is for being trained itself: neither infeasible nor known from another one."""
-    return not {VIOLATIONS, REPEATS} & trial.user_attrs.keys()
+    return all(trial.user_attrs.get(name) is None for name in (VIOLATIONS, REPEATS))

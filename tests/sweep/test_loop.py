@@ -8,13 +8,16 @@ import time
 from collections import Counter
 
 import pytest
+from filelock import FileLock
 from optuna.trial import Trial, TrialState
 
 from lightning_cost.sweep.feasibility import Verdict
 from lightning_cost.sweep.loop import StudyLoop
 from lightning_cost.sweep.outcome import OUTCOME, Outcome
+from lightning_cost.sweep.ownership import job_lock
 from lightning_cost.sweep.settings import SweepSettings
 from lightning_cost.sweep.storage import open_study, url_of
+from lightning_cost.sweep.study_record import study_record
 from lightning_cost.sweep.trials import REASON, REPEATS, VIOLATIONS
 from tests.sweep.spaces import space_of
 
@@ -123,6 +126,71 @@ def test_nothing_is_trained_twice(tmp_path, sampler, capsys):
     assert second.launch.trained == []
 
 
+def points_of(settings):
+    return Counter((entry["width"], entry["rate"]) for entry in settings)
+
+
+POINTS = "width=range(1,5)", "rate=choice(0,1)"
+EACH_ONCE = Counter({(width, rate): 1 for width in (1, 2, 3, 4) for rate in (0, 1)})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "grid", "random"])
+def test_jobs_that_run_at_once_are_not_alike(tmp_path, sampler):
+    loop = loop_of(
+        tmp_path, space=space_of(*POINTS), sampler=sampler, num_jobs=4, num_trials=8, seed=1
+    )
+    loop.run()
+    assert points_of(loop.launch.trained) == EACH_ONCE
+    record = study_record(loop.study, tmp_path)
+    assert len(record.of_state("finished")) == 8
+    assert {trial.state for trial in record.trials} <= {"finished", "repeated"}
+
+
+def test_what_another_process_trains_is_not_trained_here(tmp_path):
+    space = space_of(*POINTS)
+
+    class Nested(Runs):
+        """A second process goes through the rest of the space while the first trains."""
+
+        def __call__(self, jobs):
+            if not self.trained:
+                self.second = loop_of(tmp_path, space=space, sampler="random", num_trials=100)
+                self.second.run()
+            return super().__call__(jobs)
+
+    first = loop_of(
+        tmp_path, space=space, make=Nested, sampler="random", num_jobs=3, num_trials=100
+    )
+    first.run()
+    assert len(first.launch.trained) == 3
+    assert points_of(first.launch.trained + first.launch.second.launch.trained) == EACH_ONCE
+
+
+def test_what_a_killed_process_trained_is_trained_here(tmp_path):
+    class Killed(Runs):
+        def __call__(self, jobs):
+            raise KeyboardInterrupt
+
+    space = space_of(*POINTS)
+    killed = loop_of(tmp_path, space=space, make=Killed, sampler="random", num_jobs=4)
+    killed._give_back = lambda: None
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    assert len(killed.study.get_trials(states=[TrialState.RUNNING])) == 4
+    second = loop_of(tmp_path, space=space, sampler="random", num_jobs=4, num_trials=100)
+    second.run()
+    assert points_of(second.launch.trained) == EACH_ONCE
+
+
+def test_a_repetition_that_was_never_told_is_trained(tmp_path):
+    """Its process was killed, and what it would have repeated has failed by now."""
+    loop = loop_of(tmp_path, num_trials=1)
+    loop.study.enqueue_trial({"width": 2, "rate": 0.5}, user_attrs={REPEATS: 0})
+    loop.run()
+    assert loop.launch.trained == [{"width": 2, "rate": 0.5}]
+    assert [trial.state for trial in study_record(loop.study, tmp_path).trials] == ["finished"]
+
+
 def test_what_was_stopped_early_is_not_begun_again(tmp_path):
     class Hopeless(Runs):
         def __call__(self, jobs):
@@ -179,6 +247,36 @@ def test_what_was_interrupted_is_trained_first_with_the_same_settings(tmp_path):
     second.run()
     assert second.launch.trained[0] == waiting.params
     assert len(second.launch.trained) == len(trained(second.study)) == 6
+
+
+def test_a_trial_whose_job_outlives_the_launch_is_left_running(tmp_path):
+    class Lost(Runs):
+        """The launcher loses a job, and the others go on without it."""
+
+        def __call__(self, jobs):
+            self.locks = [FileLock(job_lock(tmp_path, job.number)) for job in jobs]
+            for lock in self.locks[1:]:
+                lock.acquire()
+            raise RuntimeError("a job was lost")
+
+    first = loop_of(tmp_path, make=Lost, num_jobs=3)
+    with pytest.raises(RuntimeError, match="a job was lost"):
+        first.run()
+    lost, *living = trained(first.study)
+    assert lost.state is TrialState.WAITING
+    assert [trial.state for trial in living] == [TrialState.RUNNING] * 2
+    second = loop_of(tmp_path, num_trials=4)
+    second.run()
+    assert second.launch.trained[0] == lost.params
+    assert len(second.launch.trained) == 2  # the living jobs train the others
+    say(first.study, living[0].number, Outcome(state="finished", values=(0.5,)))
+    for lock in first.launch.locks[1:]:
+        lock.release()
+    third = loop_of(tmp_path, num_trials=4)
+    third.run()
+    assert third.launch.trained == [living[1].params]
+    assert third.study.trials[living[0].number].values == [0.5]
+    assert {trial.state for trial in trained(third.study)} == {TrialState.COMPLETE}
 
 
 def test_the_trials_of_a_living_process_are_left_alone(tmp_path):

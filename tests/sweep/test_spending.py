@@ -183,6 +183,67 @@ def test_a_run_that_was_stopped_goes_on_where_there_is_more(tmp_path):
     assert more.study.trials[number].state is TrialState.COMPLETE
 
 
+class Lost(Spending):
+    """Runs that never come to say how they ended."""
+
+    def __call__(self, jobs):
+        return [RuntimeError("no disk") for _ in jobs]
+
+
+def killed(loop, *, states=None):
+    """Start a sweep that is killed: in a run, or once its runs have ended as ``states``."""
+
+    def launch(jobs):
+        if states is not None:
+            Spending(loop.study, states)(jobs)
+        numbers.extend(job.number for job in jobs)
+        raise KeyboardInterrupt
+
+    numbers = []
+    loop.launch, loop._give_back = launch, lambda: None
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    return numbers
+
+
+def stopped_by(folder):
+    """The number of a trial that the sweep's budget stopped."""
+    loop = loop_of(folder, 1, states=["stopped"], known=False)
+    with pytest.raises(ValueError, match="must have room for one run"):
+        loop.run()
+    return loop.launch.started[0]
+
+
+def test_a_run_that_was_stopped_and_then_killed_goes_on_at_the_next_start(tmp_path):
+    number = stopped_by(tmp_path)
+    assert killed(loop_of(tmp_path, 100, known=False)) == [number]
+    more = loop_of(tmp_path, 100, known=False)
+    more.run()
+    assert more.launch.started[0] == number
+    assert more.study.trials[number].state is TrialState.COMPLETE
+
+
+def test_a_run_that_was_stopped_and_then_lost_failed(tmp_path):
+    number = stopped_by(tmp_path)
+    lost = loop_of(tmp_path, 100, known=False)
+    lost.settings.num_trials = 1
+    lost.launch = Lost(lost.study, [])
+    with pytest.raises(ValueError, match=r"some run must come to an end, got 1 that failed.*disk"):
+        lost.run()
+    assert lost.study.trials[number].state is TrialState.FAIL
+    record = study_record(lost.study, tmp_path)
+    assert "no disk" in record.trials[number].reason
+    assert record.stop_reason == "1 trials were run"
+
+
+def test_a_run_that_stopped_as_its_process_was_killed_goes_on_where_there_is_more(tmp_path):
+    (number,) = killed(loop_of(tmp_path, 1, known=False), states=["stopped"])
+    more = loop_of(tmp_path, 100, known=False)
+    more.run()
+    assert more.launch.started[0] == number
+    assert more.study.trials[number].state is TrialState.COMPLETE
+
+
 def test_the_law_over_random_ends(tmp_path):
     drawn = random.Random(0)
     states = [drawn.choice(["finished", "failed", "pruned"]) for _ in range(60)]

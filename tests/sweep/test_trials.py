@@ -60,6 +60,24 @@ def test_the_first_that_was_trained_alike(study):
     assert trials.like(asked).number == 4
 
 
+def test_what_is_trained_now_is_alike_for_those_asked_later(study):
+    trials, first, second = Trials(study), ask(study, 2), ask(study, 2)
+    assert trials.like(first) is None
+    assert trials.like(second).number == first.number
+    trials.queue(trials.all()[first.number])
+    assert trials.like(second) is None
+    trials.tell(ask(study, 2).number, TrialState.FAIL)
+    assert trials.like(second) is None
+
+
+def test_a_repetition_is_no_failure_of_its_own(study):
+    trials = Trials(study)
+    for attrs in ({}, {REPEATS: 0}, {REPEATS: None}):
+        trials.tell(ask(study, 1, **attrs).number, TrialState.FAIL)
+    assert [trial.number for trial in trials.failed()] == [0, 2]
+    assert trials.num_run == 2
+
+
 def test_constraints_are_told_once(study):
     trials, number = Trials(study), ask(study, 1).number
     trials.constrain(number, {"macs": 0.5})
