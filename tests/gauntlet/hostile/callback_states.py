@@ -5,7 +5,8 @@ import json
 import logging
 import math
 import tempfile
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -133,13 +134,24 @@ def callback_state(random: Random, folder: Path) -> None:
 
 def go_on(checkpoint: dict[str, Any], folder: Path) -> None:
     """Fit from a checkpoint to the end, and raise unless what the fit tells of itself is so."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     path = folder / "changed.ckpt"
     torch.save(checkpoint, path)
     callbacks = all_callbacks()
-    trainer = fit(folder, callbacks, path)
-    trainer.save_checkpoint(folder / "end.ckpt")
+    with _only_errors_logged():
+        trainer = fit(folder, callbacks, path)
+        trainer.save_checkpoint(folder / "end.ckpt")
     _check(trainer, callbacks, folder / "end.ckpt")
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _check(trainer: pl.Trainer, callbacks: list[Any], end: Path) -> None:
