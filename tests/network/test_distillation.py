@@ -167,6 +167,27 @@ def test_a_teacher_comes_back_from_a_checkpoint():
     assert first.state_dict() is None
 
 
+def test_of_two_teachers_the_second_waits(tmp_path):
+    class Both(pl.Callback):
+        def setup(self, trainer, pl_module, stage):
+            self.teachers = [DenseTeacher(Distillation()) for _ in range(2)]
+            for each in self.teachers:
+                each.setup(pl_module, pl_module.network)
+                each.learn(pl_module.network)
+
+        def on_train_start(self, trainer, pl_module):
+            first, second = self.teachers
+            step = trainer.strategy.training_step
+            began = [each.start(trainer, pl_module.network) for each in (first, second)]
+            assert [*began, second.is_teaching] == [True, False, False]
+            assert first.stop()
+            assert second.start(trainer, pl_module.network)
+            assert second.stop()
+            assert trainer.strategy.training_step == step
+
+    make_trainer(tmp_path, [Both()], max_epochs=1).fit(Plain(), loader())
+
+
 def test_under_manual_optimisation_there_is_none(caplog):
     module = Classifier()
     module.automatic_optimization = False

@@ -45,6 +45,11 @@ def test_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="must compute on ExecuTorch what it does in PyTorch, got"):
         write_executorch(deployed, x[:1], tmp_path / "model.pte")
     assert not (tmp_path / "model.pte").exists()
+    (tmp_path / "earlier.pte").write_bytes(b"as it was")
+    with pytest.raises(ValueError, match="must compute on ExecuTorch what it does in PyTorch, got"):
+        write_executorch(deployed, x[:1], tmp_path / "earlier.pte")
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier.pte"]
+    assert (tmp_path / "earlier.pte").read_bytes() == b"as it was"
 
 
 def test_signed_form_is_the_same_network():
