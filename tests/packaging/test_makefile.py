@@ -10,9 +10,12 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make
 
 
 def commands(target, venv):
-    """The shell commands that ``make target`` would run in an environment not made yet."""
+    """The shell commands that ``make target`` would run in an environment not made yet.
+
+    Whatever flags the run that this test is a part of gave to pip or pytest are left out.
+    """
     result = subprocess.run(
-        ["make", "--dry-run", target, f"VENV={venv}"],
+        ["make", "--dry-run", target, f"VENV={venv}", "PIP_FLAGS=", "PYTEST_FLAGS=-n 2"],
         cwd=ROOT,
         check=True,
         capture_output=True,
