@@ -25,9 +25,11 @@ _TEMPERATURE = 0.1
 class ChosenTerms(Rounding):
     """Rounds each filter to as many powers of two for each weight as it was given.
 
-    A filter asks for its next term by its margin: the logarithm of what rounding has left of it so
-    far, relative to the root mean square of the layer's weights, minus a threshold, which is
-    trained: where another term would lower the loss, it falls. :func:`assign_terms` grants.
+    A filter asks for its next term by its margin: the logarithm of the root mean square of what
+    rounding has left of it so far, relative to the norm of the layer's weights, minus a threshold,
+    which is trained: where another term would lower the loss, it falls. :func:`assign_terms`
+    grants. Relative to the norm, since it is shares of layers, not of weights, that add up to the
+    error of a network: terms go first to layers of few weights, where they cost least.
 
     Reference:
         Ding et al., "FLightNNs", DAC 2019. Margins are relative, the gate that is granted and not
@@ -91,7 +93,7 @@ class ChosenTerms(Rounding):
     def margins(self, weight: Tensor) -> Tensor:
         """What each filter lacks before each term, as a logarithm, [terms, filters].
 
-        Relative to the layer's root mean square, before the threshold is taken off.
+        Relative to the norm of the layer's weights, before the threshold is taken off.
         """
         fitted = zip(self._fitted(weight)[:-1], self._levels[:-1], strict=True)
         rounded = [
@@ -119,7 +121,7 @@ def _margins(weight: Tensor, rounded: Sequence[Tensor]) -> Tensor:
     unit = flat / largest
     left = [unit, *((flat - each).div_(largest) for each in rounded)]
     roots = torch.stack([each.flatten(1).square().mean(1).sqrt() for each in left])
-    return ((roots + tiny) / (unit.square().mean().sqrt() + tiny)).log()
+    return ((roots + tiny) / (unit.square().sum().sqrt() + tiny)).log()
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """What a run would cost before it starts; nothing is trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lightning_cost.cost.measurement import Cost
 from lightning_cost.cost.resource import Resource
 from lightning_cost.hardware.device import Hardware
 from lightning_cost.hardware.estimate import LACK
@@ -166,8 +168,7 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
     example = samples.example
     dense = measure(network, example, hardware=config.hardware, resources=_priced(config))
     limits = config.budget.limits(dense)
-    allowed = min([1.0, *(limit / dense[resource].value for resource, limit in limits.items())])
-    plan = plan_spend(config, network, samples, allowed_ratio=allowed)
+    plan = plan_spend(config, network, samples, judged_ratio=_judged_ratio(config, limits, dense))
     noted = sorted({name for measured in dense.values() for name in measured.unsupported})
     remarks = tuple(name for name in noted if name.startswith(LACK))
     return replace(
@@ -181,7 +182,7 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
 
 
 def plan_spend(
-    config: PlanConfig, network: nn.Module, samples: Samples, *, allowed_ratio: float = 1.0
+    config: PlanConfig, network: nn.Module, samples: Samples, *, judged_ratio: float = 1.0
 ) -> RunPlan:
     """What ``fit`` would use, without a look at what its network costs.
 
@@ -189,8 +190,8 @@ def plan_spend(
         config: The run, and where it would be trained.
         network: Dense, freshly built; it is left as it was found.
         samples: Of its data.
-        allowed_ratio: Share of the dense network's cost that the tightest limit leaves, where it
-            is known; it tells how large the networks are that a search judges.
+        judged_ratio: Share of the dense network's MACs that those have at most which a search
+            judges, where it is known.
 
     Raises:
         ValueError: If a setting is out of range, or the peak of the training machine is not known.
@@ -201,7 +202,7 @@ def plan_spend(
         utilisation=config.utilisation,
         has_16_bits="16" in config.trainer.precision,
     )
-    shares = planned_shares(config, network, samples.example, samples.sizes, allowed_ratio)
+    shares = planned_shares(config, network, samples.example, samples.sizes, judged_ratio)
     return RunPlan(
         title=f"{type(network).__name__} on {samples.title}",
         shares=tuple(shares),
@@ -211,6 +212,17 @@ def plan_spend(
             "loading of data, the final evaluation and the measurements of the deployed network",
         ),
     )
+
+
+def _judged_ratio(config: PlanConfig, limits: Mapping[Resource, float], dense: Cost) -> float:
+    """Share of the MACs that the networks have at most which a search judges.
+
+    What limits on stored bytes leave of the MACs is found out in the run, and so is what limits on
+    a device leave of a network that is quantised too.
+    """
+    is_as_dense = config.compress.quantize is None
+    tells = [r for r in limits if r is Resource.macs or (is_as_dense and not r.is_counted)]
+    return min([1.0, *(limits[resource] / dense[resource].value for resource in tells)])
 
 
 def _priced(config: PlanConfig) -> list[Resource]:

@@ -16,7 +16,7 @@ def planned_shares(
     network: nn.Module,
     example: Tensor,
     sizes: dict[str, int],
-    allowed_ratio: float,
+    judged_ratio: float,
 ) -> list[Share]:
     """Compute of each phase of training, of validation and of the search.
 
@@ -25,7 +25,8 @@ def planned_shares(
         network: Dense, freshly built; it is left as it was found.
         example: A batch of one.
         sizes: Samples in each part of the data, ``"train"`` at least.
-        allowed_ratio: Share of the dense network's cost that the tightest limit leaves, at most 1.
+        judged_ratio: Share of the dense network's MACs that the networks have at most which the
+            search judges.
     """
     settings, schedule = config.compress, config.compress.schedule
     step = training_flops(network, example).per_sample
@@ -65,7 +66,7 @@ def planned_shares(
         )
     if settings.prune and config.ranking is None:
         fit_flops = largest_fit_flops(network) if settings.search.reconstruct else 0
-        shares.append(_search(config, forward, fit_flops, sizes, allowed_ratio))
+        shares.append(_search(config, forward, fit_flops, sizes, judged_ratio))
     return shares
 
 
@@ -74,14 +75,14 @@ def _search(
     forward: float,
     fit_flops: int,
     sizes: dict[str, int],
-    allowed_ratio: float,
+    judged_ratio: float,
 ) -> Share:
     """Compute of the search, where each candidate is cut, put in order and judged.
 
     What putting the network itself in order takes, after each step, is in it.
     """
     search = config.compress.search
-    ratios = [allowed_ratio] if search.reconstruct else judged_ratios(allowed_ratio)
+    ratios = [judged_ratio] if search.reconstruct else judged_ratios(judged_ratio)
     batch_size = int(config.data.get("batch_size", 1))
     # a data module without a search part lends training samples; batches are taken whole
     parts = (

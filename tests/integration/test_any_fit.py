@@ -17,7 +17,10 @@ from torch.optim import lr_scheduler
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.cost.flop_counter import FlopCounter
+from lightning_cost.cost.resource import Resource
+from lightning_cost.hardware.device import Hardware
 from lightning_cost.monitor.callback import CostMonitor
+from lightning_cost.monitor.measure import measure
 from lightning_cost.network.averaging import averaged_copies
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.network.lineage import lineage_of, lineage_to_list
@@ -33,10 +36,10 @@ from tests.integration import setting
 pytestmark = pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")
 
 
-def pruning(schedule=None, **given):
+def pruning(schedule=None, budget=None, **given):
     usual = {"warmup_epochs": 1, "num_steps": 2, "recover_epochs": 1, "shape": "linear"}
     return GlobalRankingPruning(
-        ModelBudget(macs="50%"),
+        budget or ModelBudget(macs="50%"),
         schedule=PruningSchedule(**(usual | (schedule or {}))),
         search=EvolutionSearch(num_candidates=2, calibration_samples=64, search_samples=64),
         channels=ChannelRules(multiple=4),
@@ -392,3 +395,18 @@ def test_quantisation_with_averaged_weights(tmp_path):
     for quantizer in activation_fake_quantizers(made.network).values():
         assert quantizer.num_observed > 0
         assert quantizer.max_value > quantizer.min_value
+
+
+def test_limits_of_a_device_are_compared_with_the_dense_network_in_int8(tmp_path):
+    board = Hardware.load("core_i7_1185g7")
+    dense = measure(tiny_network(), torch.zeros(1, 1, 8, 8), hardware=board)
+    limit = 0.2 * dense[Resource.latency_ms].value
+
+    def make():
+        prune = pruning(budget=ModelBudget(latency_ms=limit), hardware=board)
+        return module(tiny=True), prune, (QuantizationAwareTraining(epochs=1),), {"max_epochs": 4}
+
+    _, trainer = resumes(tmp_path, make, epoch=1)
+    (prune,) = (each for each in trainer.callbacks if isinstance(each, GlobalRankingPruning))
+    state = prune.state_dict()
+    assert state["delivered"]["latency_ms"]["value"] < state["dense_cost"]["latency_ms"]["value"]

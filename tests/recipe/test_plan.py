@@ -86,6 +86,26 @@ def test_gradients_and_training_before_judging_are_part_of_the_search(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("budget", "quantize", "expected"),
+    [
+        ({"macs": "50%", "size_bytes": "10%"}, "int8", 0.5),
+        ({"size_bytes": "20%"}, None, 1.0),
+        ({"latency_ms": "60%"}, None, 0.6),
+        # in int8 the dense network takes less itself, how much less is measured in the run
+        ({"latency_ms": "60%"}, "int8", 1.0),
+    ],
+)
+def test_the_search_is_priced_at_the_most_that_it_may_judge(budget, quantize, expected):
+    settings = config(budget=ModelBudget(**budget), hardware=Hardware.load("raspberry_pi_4"))
+    settings.compress.quantize = quantize
+    found = plan_run(settings, NETWORK, DATA).shares[-1]
+    assert found.name == "search"
+    fitted = FORWARD * FITTED_ON * (1 + 7) + FIT * 7
+    judged = (found.flops - fitted) / (FORWARD * (64 + 32) * 5)
+    assert judged == pytest.approx(expected, abs=0.01)
+
+
 def test_without_pruning_everything_is_known():
     found = plan(compress={"prune": False}, budget=ModelBudget(size_bytes="50%"))
     assert [share.name for share in found.shares] == ["warmup", "quantize", "validation"]

@@ -28,6 +28,7 @@ class Demand:
         rules: Bounds on what may be removed.
         example: What one forward pass takes, batch of 1.
         preview: What later callbacks make of the network.
+        is_changed_later: Whether there are such callbacks.
     """
 
     budget: ModelBudget
@@ -35,6 +36,7 @@ class Demand:
     rules: ChannelRules
     example: Any
     preview: Preview
+    is_changed_later: bool = True
 
     def dense_cost(self, network: nn.Module, callbacks: Iterable[object]) -> Cost:
         """Of ``network`` before any change, on what is limited and what that is measured beside.
@@ -59,8 +61,26 @@ class Demand:
             deployed, self.example, hardware=self.hardware, resources=self.budget.resources
         )
 
-    def problem(self, network: nn.Module, dense_cost: Cost) -> PruningProblem:
+    def delivered(self, network: nn.Module) -> Cost | None:
+        """:meth:`deployed_cost` of the dense network, where limits are measured.
+
+        What they leave of it tells how many channels must go, which beside quantisation are fewer
+        than the same network in floating point would have to lose. ``None`` where there is no
+        difference, or no such limit.
+        """
+        if not (self.is_changed_later and self.budget.needs_hardware):
+            return None
+        return self.deployed_cost(network)
+
+    def problem(
+        self, network: nn.Module, dense_cost: Cost, delivered: Cost | None = None
+    ) -> PruningProblem:
         """How to cut ``network``, which is dense, and to what limits.
+
+        Args:
+            network: Left as it is.
+            dense_cost: From :meth:`dense_cost`.
+            delivered: From :meth:`delivered`.
 
         Raises:
             ValueError: See :meth:`PruningProblem.of`.
@@ -74,4 +94,5 @@ class Demand:
             preview=self.preview,
             hardware=self.hardware,
             dense_cost=dense_cost,
+            delivered=delivered,
         )

@@ -51,6 +51,7 @@ class PruningProblem:
         hardware: The device that uncounted resources are measured on.
         dense_cost: Of ``network``, as percentages in the budget were resolved by.
         table: The device's latency table, where it has one.
+        delivered: What the dense network costs after ``preview``, where that was measured.
     """
 
     network: nn.Module
@@ -63,6 +64,7 @@ class PruningProblem:
     hardware: Hardware | None
     dense_cost: Cost
     table: LatencyTable | None = None
+    delivered: Cost | None = None
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class PruningProblem:
         preview: Preview,
         hardware: Hardware | None,
         dense_cost: Cost,
+        delivered: Cost | None = None,
     ) -> "PruningProblem":
         """Trace ``network``, price its widths, and read the latency table of ``hardware``.
 
@@ -106,6 +109,7 @@ class PruningProblem:
             hardware=hardware,
             dense_cost=dense_cost,
             table=table,
+            delivered=delivered,
         )
 
     @property
@@ -211,9 +215,9 @@ class PruningProblem:
 
     def macs_ratio(self) -> float:
         """Which share of the dense MACs a limit on them allows, and about what measured ones do."""
-        dense, beside = self.dense_cost, self.limits_beside_macs
-        ratios = [limit / dense[r].value for r, limit in self.limits.items() if r not in beside]
-        return min([1.0, *ratios])
+        macs = self.dense_cost[Resource.macs].value if Resource.macs in self.limits else None
+        ratios = [] if macs is None else [self.limits[Resource.macs] / macs]
+        return min([1.0, *ratios, *self._measured_shares()])
 
     def uniform_macs_ratio(self) -> float:
         """:meth:`macs_ratio`, or less where a uniformly narrower network must have less of them."""
@@ -227,14 +231,18 @@ class PruningProblem:
         if self.measured_limits:
             # the device's answer to narrower networks is not known yet: take MACs for it
             dense_macs = self.pricer.price(self._dense_widths())[Resource.macs].item()
-            shares = [
-                limit / self.dense_cost[resource].value
-                for resource, limit in self.measured_limits.items()
-            ]
-            macs = min([1.0, *shares]) * dense_macs
+            macs = min([1.0, *self._measured_shares()]) * dense_macs
             limits[Resource.macs] = min(macs, limits.get(Resource.macs, macs))
         ratio = uniform_ratio_within(self.grouping.num_channels, self.pricer, limits)
         return 0.0 if ratio is None else ratio
+
+    def _measured_shares(self) -> list[float]:
+        """Of what the dense network would cost deployed, how much each measured limit leaves."""
+        dense = self._delivered()
+        return [limit / dense[r].value for r, limit in self.measured_limits.items()]
+
+    def _delivered(self) -> Cost:
+        return {**self.dense_cost, **(self.delivered or {})}
 
     def _dense_widths(self) -> Widths:
         return self.pricer.widths_of(Plan.dense(self.grouping))
@@ -251,7 +259,7 @@ class PruningProblem:
         """What the device is expected to measure."""
         if not self.measured_limits:
             return lambda widths: {}
-        dense = {r: measurement.value for r, measurement in self.dense_cost.items()}
+        dense = {r: measurement.value for r, measurement in self._delivered().items()}
         return device_estimate(
             self.predictor(),
             self.pricer,

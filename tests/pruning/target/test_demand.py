@@ -26,13 +26,14 @@ def network_of(width=8):
     )
 
 
-def demand_of(budget, *, preview=lambda network: network, hardware=BOARD):
+def demand_of(budget, *, preview=lambda network: network, hardware=BOARD, **given):
     return Demand(
         budget=budget,
         hardware=hardware,
         rules=ChannelRules(multiple=2),
         example=EXAMPLE,
         preview=preview,
+        **given,
     )
 
 
@@ -85,3 +86,29 @@ def test_percentages_are_of_the_dense_cost():
     assert problem.network is network
     assert problem.rules.multiple == 2
     problem.require_reachable()
+
+
+def test_what_a_device_limits_is_compared_with_the_dense_network_as_delivered():
+    """What another callback saves, channels need not."""
+
+    def preview(network):
+        last = network[2]
+        network[2] = nn.Sequential(nn.AvgPool2d(2), last)
+        network[4] = nn.Linear(last.out_channels, 10)
+        return network
+
+    network = network_of()
+    demand = demand_of(ModelBudget(latency_ms="50%", macs="95%"), preview=preview)
+    dense, delivered = demand.dense_cost(network, []), demand.delivered(network)
+    ratio = 0.5 * dense[MS].value / delivered[MS].value
+    assert 0.5 < ratio < 0.95
+    assert demand.problem(network, dense, delivered).macs_ratio() == pytest.approx(ratio)
+    assert demand.problem(network, dense).macs_ratio() == pytest.approx(0.5)
+    loose = demand_of(ModelBudget(latency_ms="99%", macs="95%"), preview=preview)
+    assert loose.problem(network, dense, delivered).macs_ratio() == pytest.approx(0.95)
+
+
+def test_nothing_is_measured_twice_where_it_would_be_the_same():
+    assert demand_of(ModelBudget(macs="50%")).delivered(network_of()) is None
+    alone = demand_of(ModelBudget(latency_ms="50%"), is_changed_later=False)
+    assert alone.delivered(network_of()) is None
