@@ -201,6 +201,7 @@ def plan_spend(
         num_devices=config.num_devices or config.trainer.devices,
         utilisation=config.utilisation,
         has_16_bits="16" in config.trainer.precision,
+        num_threads=config.trainer.num_threads,
     )
     shares = planned_shares(config, network, samples.example, samples.sizes, judged_ratio)
     return RunPlan(

@@ -88,6 +88,7 @@ class TrainingMachine:
         num_devices: int = 1,
         utilisation: float = DEFAULT_UTILISATION,
         has_16_bits: bool = False,
+        num_threads: int | None = None,
     ) -> "TrainingMachine":
         """Devices of one sort; this machine's peak is measured where it is not given.
 
@@ -96,12 +97,13 @@ class TrainingMachine:
             num_devices: How many.
             utilisation: Share of the peak that training reaches.
             has_16_bits: Whether training computes in 16-bit floats where the device is faster so.
+            num_threads: That PyTorch trains with on this machine; ``None`` for its own choice.
 
         Raises:
             ValueError: If a number is out of range, or the peak is not described.
         """
         check_utilisation(utilisation)
-        gmacs, source = _peak(hardware, has_16_bits=has_16_bits)
+        gmacs, source = _peak(hardware, has_16_bits=has_16_bits, num_threads=num_threads)
         return cls(
             name=hardware.name,
             num_devices=num_devices,
@@ -189,7 +191,7 @@ def training_hardware(name: str) -> Hardware:
     return Hardware.load(name)
 
 
-def _peak(hardware: Hardware, *, has_16_bits: bool) -> tuple[float, str]:
+def _peak(hardware: Hardware, *, has_16_bits: bool, num_threads: int | None) -> tuple[float, str]:
     """10⁹ multiply-accumulates a second for training, and which figure it is."""
     if has_16_bits and hardware.peak_gmacs_fp16 is not None:
         return hardware.peak_gmacs_fp16, f"16-bit floats, {_origin(hardware, 'peak_gmacs_fp16')}"
@@ -198,14 +200,15 @@ def _peak(hardware: Hardware, *, has_16_bits: bool) -> tuple[float, str]:
     if not hardware.is_local:
         hardware.roofline()  # says what is missing
     kind = "bfloat16" if has_16_bits else "float32"
-    gmacs = _measured_once(16 if has_16_bits else 32)
-    return gmacs, f"{kind}, measured here on a matrix product"
+    gmacs = _measured_once(16 if has_16_bits else 32, num_threads)
+    threads = "" if num_threads is None else f" with {num_threads} thread(s)"
+    return gmacs, f"{kind}, measured here on a matrix product{threads}"
 
 
 @lru_cache
-def _measured_once(bits: int) -> float:
+def _measured_once(bits: int, num_threads: int | None) -> float:
     """This machine's peak, the same for all plans of a sweep."""
-    return measured_peak_gmacs(bits=bits)
+    return measured_peak_gmacs(bits=bits, num_threads=num_threads)
 
 
 def _origin(hardware: Hardware, figure: str) -> str:

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from lightning_cost.hardware.peak import measured_peak_gmacs
 
@@ -12,3 +13,15 @@ def test_the_fastest_product_counts():
 @pytest.mark.parametrize("bits", [16, 32])
 def test_this_machine_multiplies(bits):
     assert measured_peak_gmacs(bits=bits, seconds=0.01) > 0
+
+
+def test_threads_are_those_given_and_as_before_afterwards():
+    before, seen = torch.get_num_threads(), []
+
+    def clock():
+        seen.append(torch.get_num_threads())
+        return float(len(seen))
+
+    measured_peak_gmacs(num_threads=before + 1, clock=clock)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before

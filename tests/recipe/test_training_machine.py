@@ -62,8 +62,8 @@ def test_16_bits_are_used_where_the_device_is_faster_so():
 def test_the_peak_of_this_machine_is_measured_once(monkeypatch):
     asked = []
 
-    def measure(*, bits):
-        asked.append(bits)
+    def measure(*, bits, num_threads):
+        asked.append((bits, num_threads))
         return 50.0
 
     monkeypatch.setattr(training_machine, "measured_peak_gmacs", measure)
@@ -75,7 +75,10 @@ def test_the_peak_of_this_machine_is_measured_once(monkeypatch):
             1e11,
             "float32, measured here on a matrix product",
         )
-        assert asked == [32]
+        assert asked == [(32, None)]
+        found = TrainingMachine.of(Hardware.local(), num_threads=1)
+        assert found.peak_source == "float32, measured here on a matrix product with 1 thread(s)"
+        assert asked == [(32, None), (32, 1)]
         assert TrainingMachine.of(Hardware.local(), has_16_bits=True).peak_source.startswith("bf")
     finally:
         training_machine._measured_once.cache_clear()
