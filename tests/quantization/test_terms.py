@@ -110,6 +110,18 @@ def test_wide_margins_come_first():
     assert rounding.num_terms.tolist() == [1, 2]
 
 
+def test_small_layers_come_first_and_whatever_the_scale():
+    """Of the error of a network, which layers' shares add up to, a term takes most there."""
+    torch.manual_seed(0)
+    weights = [100 * torch.randn(8, 9), torch.randn(32, 90), 0.01 * torch.randn(8, 9)]
+    scheme = FLightNN(mean_terms=1.2)
+    quantized = {str(i): (ChosenTerms(scheme, each), each) for i, each in enumerate(weights)}
+    assign_terms(quantized)
+    means = [float(each.num_terms.float().mean()) for each, _ in quantized.values()]
+    assert means[0] == means[2] == 2
+    assert 1 <= means[1] < 1.2
+
+
 def test_a_lower_threshold_is_granted_first():
     weight = torch.randn(1, 9).repeat(3, 1)
     rounding = ChosenTerms(FLightNN(mean_terms=4 / 3), weight)
