@@ -222,9 +222,7 @@ class GlobalRankingPruning(pl.Callback):
             count_steps_anew(callbacks_of(trainer))
         if self._progress.dense_cost is None:
             checked = partial(self._checked, trainer, network)
-            dense, delivered = on_rank_zero(trainer, checked)
-            self._progress.dense_cost = cost_from_dict(dense)
-            self._progress.delivered = None if delivered is None else cost_from_dict(delivered)
+            self._progress.dense_cost = cost_from_dict(on_rank_zero(trainer, checked))
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -357,10 +355,8 @@ class GlobalRankingPruning(pl.Callback):
             is_changed_later=bool(others),
         )
 
-    def _checked(
-        self, trainer: pl.Trainer, network: nn.Module
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The dense cost of ``network``, also as delivered, if it can be pruned as is wanted."""
+    def _checked(self, trainer: pl.Trainer, network: nn.Module) -> dict[str, Any]:
+        """The dense cost of ``network``, which can be pruned as is wanted: else it is refused."""
         demand = self._demand(trainer)
         dense_cost = demand.dense_cost(network, callbacks_of(trainer))
         problem = demand.problem(network, dense_cost)
@@ -369,8 +365,7 @@ class GlobalRankingPruning(pl.Callback):
         problem.require_reachable()
         if self._given_ranking is not None:
             self._given_ranking.require_match(problem.grouping.num_channels)
-        delivered = demand.delivered(network)
-        return cost_to_dict(dense_cost), None if delivered is None else cost_to_dict(delivered)
+        return cost_to_dict(dense_cost)
 
     def _make_due_steps(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: float
@@ -423,7 +418,7 @@ class GlobalRankingPruning(pl.Callback):
         )
         planned = planner.plan(
             network,
-            lambda: demand.problem(network, dense_cost, progress.delivered),
+            lambda: demand.problem(network, dense_cost, demand.delivered(network)),
             data=lambda: self._search_data(trainer),
             folders=checkpoint_folders(trainer),
             on_first_rank=partial(on_rank_zero, trainer),

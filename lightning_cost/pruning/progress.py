@@ -12,7 +12,6 @@ from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.structure.plan import Plan
 
 _ALMOST_ONE = 0.999
-_COSTS = ("dense_cost", "delivered")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,8 +20,6 @@ class Progress:
 
     Args:
         dense_cost: Of the network before the first step, once it is known to be prunable.
-        delivered: Of the same network as it would be deployed, where limits on it are measured and
-            other callbacks change it.
         planned: The ranking and the plans of all steps, once they are decided.
         search_flops: FLOPs that judging candidates, and fitting layers again, has used.
         search_memory: Name of the file in which the search keeps what it has judged.
@@ -40,7 +37,6 @@ class Progress:
     """
 
     dense_cost: Cost | None = None
-    delivered: Cost | None = None
     planned: Planned | None = None
     search_flops: float = 0.0
     search_memory: str | None = None
@@ -119,9 +115,8 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """All of it; tensors are not copied."""
         found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        for name in _COSTS:
-            if found[name] is not None:
-                found[name] = cost_to_dict(found[name])
+        if self.dense_cost is not None:
+            found["dense_cost"] = cost_to_dict(self.dense_cost)
         if self.planned is not None:
             found["planned"] = self.planned.to_dict()
         return found
@@ -134,12 +129,10 @@ class Progress:
             ValueError: If an entry is of another type than was written.
         """
         # older checkpoints have none of these
-        older = {"search_memory": None, "metric": None, "is_awaited": False, "delivered": None}
-        known = {**older, **data}
+        known = {"search_memory": None, "metric": None, "is_awaited": False, **data}
         progress = cls(**{entry.name: known[entry.name] for entry in fields(cls)})
-        for name in _COSTS:
-            if known[name] is not None:
-                setattr(progress, name, cost_from_dict(known[name]))
+        if data["dense_cost"] is not None:
+            progress.dense_cost = cost_from_dict(data["dense_cost"])
         if data["planned"] is not None:
             progress.planned = Planned.from_dict(data["planned"])
         amount(progress.search_flops, "search_flops")

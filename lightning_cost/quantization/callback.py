@@ -1,9 +1,11 @@
 """Quantisation-aware training inside a fit."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from typing_extensions import override
@@ -116,6 +118,7 @@ class QuantizationAwareTraining(pl.Callback):
         """The ``state_dict`` of the network as it was calibrated, before training with rounding."""
         self._progress = Progress(epochs, self.rules)
         self._teacher = DenseTeacher(distillation)
+        self._num_batches: int | None = None
 
     @property
     def _beginning(self) -> Beginning:
@@ -219,8 +222,9 @@ class QuantizationAwareTraining(pl.Callback):
         # not earlier: another callback may have taught until this epoch began
         if not self._teacher.is_teaching and self._teacher.start(trainer, network):
             count_steps_anew(callbacks_of(trainer))
-        averaged = averaged_copies(trainer, network)
-        self._progress.advance(network, averaged, batch_idx / trainer.num_training_batches)
+        self._progress.advance(
+            network, averaged_copies(trainer, network), self._part_done(trainer, batch_idx)
+        )
 
     @override
     def on_train_batch_end(
@@ -232,9 +236,15 @@ class QuantizationAwareTraining(pl.Callback):
         batch_idx: int,
     ) -> None:
         # not at the epoch's end: callbacks that ask there may stand before this one
-        if self._progress.is_begun and trainer.is_last_batch:
-            require_finite_loss(trainer, outputs, self.phase)
-            self._progress.num_epochs_done += 1
+        if not (self._progress.is_begun and trainer.is_last_batch):
+            return
+        require_finite_loss(trainer, outputs, self.phase)
+        self._num_batches = batch_idx + 1
+        if self._progress.num_epochs_done == self.epochs - 1:
+            # what a few batches, or an unknown number of them, have left to do
+            _, network = find_network(pl_module, self.network)
+            self._progress.advance(network, averaged_copies(trainer, network), 1.0)
+        self._progress.num_epochs_done += 1
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -314,6 +324,13 @@ class QuantizationAwareTraining(pl.Callback):
         schemes = (self.scheme,) if self.bits is None else self.bits.choices
         return {"schemes": [each.to_dict() for each in schemes], **self.rules.structure}
 
+    def _part_done(self, trainer: pl.Trainer, batch_idx: int) -> float:
+        """Of the current epoch; where its length is not known, as the epoch before tells."""
+        num_batches = trainer.num_training_batches
+        if math.isfinite(num_batches):
+            return batch_idx / num_batches
+        return 0.0 if self._num_batches is None else min(batch_idx / self._num_batches, 1.0)
+
     def _is_due(self, trainer: pl.Trainer, epoch: int, *, is_last: bool = False) -> bool:
         others = structural_others(trainer, self)
         return self._beginning.is_due(epoch, others, is_last=is_last or epoch == trainer.max_epochs)
@@ -329,11 +346,44 @@ class QuantizationAwareTraining(pl.Callback):
 
     def _check(self, trainer: pl.Trainer, network: nn.Module, example: Any) -> None:
         """Say before the first step what would else be found out when quantisation begins."""
-        self._plan(network, example, saturating=())
+        plan = self._plan(network, example, saturating=())
+        if plan.folded and self.epochs:
+            self._require_own_norms(trainer)
+        self._warn_of_lengths(trainer)
         if self._beginning.is_missed(trainer.max_epochs):
             rank_zero_warn(
                 f"quantisation will not begin: start is {self.start}, and the fit ends after "
                 f"max_epochs={trainer.max_epochs}; raise max_epochs, or begin earlier"
+            )
+
+    def _require_own_norms(self, trainer: pl.Trainer) -> None:
+        """Refuse what exchanges, or fills anew, batch norms that are folded."""
+        # Lightning has no public word for it
+        if getattr(trainer.strategy, "_layer_sync", None) is not None:
+            raise ValueError(
+                "sync_batchnorm must be False where batch norms are folded, got True: at the end "
+                "of the fit Lightning puts other modules in their place; leave it out"
+            )
+        if any(isinstance(each, StochasticWeightAveraging) for each in callbacks_of(trainer)):
+            raise ValueError(
+                "StochasticWeightAveraging must be left out where batch norms are folded: it "
+                "fills their statistics anew when they stand still already; use "
+                "EMAWeightAveraging, or quantise in a fit of its own"
+            )
+
+    def _warn_of_lengths(self, trainer: pl.Trainer) -> None:
+        others, max_epochs = structural_others(trainer, self), trainer.max_epochs or 0
+        if self.start is None and not others and 0 < self.epochs < max_epochs:
+            rank_zero_warn(
+                f"quantisation begins in the first epoch and is over after {self.epochs} of "
+                f"{max_epochs}, from when on ranges and batch norms stand still; set "
+                f"start={max_epochs - self.epochs}, or epochs={max_epochs}"
+            )
+        if self.epochs == 1 and not math.isfinite(trainer.num_training_batches):
+            rank_zero_warn(
+                "ranges and batch norms stand still after the last step alone, as it is not known "
+                "how many batches the one epoch of quantisation has; give the DataLoader a "
+                "length, or epochs=2"
             )
 
     def _saturating(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Preparing a network for quantisation: fake quantisers attached, batch norms ready to fold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -227,10 +227,14 @@ def is_prepared(network: nn.Module) -> bool:
     return bool(activation_fake_quantizers(network))
 
 
-def share_out_terms(network: nn.Module) -> None:
+def share_out_terms(network: nn.Module, averaged: Sequence[nn.Module] = ()) -> None:
     """Decide anew, in place, how many powers of two each filter gets; see ``assign_terms``.
 
     Does nothing to a network without filters that have a choice.
+
+    Args:
+        network: Prepared.
+        averaged: Averaged copies of it, which get the same numbers: averages of integers are none.
     """
     choosing = {
         name: (quantizer.rounding, weight)
@@ -238,6 +242,10 @@ def share_out_terms(network: nn.Module) -> None:
         if isinstance(quantizer.rounding, ChosenTerms)
     }
     assign_terms(choosing)
+    for each in averaged:
+        for name, quantizer, _ in quantized_weights(each):
+            if isinstance(quantizer.rounding, ChosenTerms):
+                quantizer.rounding.num_terms.copy_(choosing[name][0].num_terms)
 
 
 def _quantize_input(

@@ -50,11 +50,11 @@ class Progress:
         Args:
             network: Prepared.
             averaged: Averaged copies of it, in which the same stands still.
-            part: Of the current epoch that is done, in [0, 1).
+            part: Of the current epoch that is done, in [0, 1].
         """
         done = (self.num_epochs_done + part) / self._epochs
         if not self._is_frozen:
-            share_out_terms(network)
+            share_out_terms(network, averaged)
         share = self._rules.share_rounded(done)
         if share > self._share_rounded:
             round_largest(network, share, averaged)

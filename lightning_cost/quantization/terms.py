@@ -121,7 +121,8 @@ def _margins(weight: Tensor, rounded: Sequence[Tensor]) -> Tensor:
     unit = flat / largest
     left = [unit, *((flat - each).div_(largest) for each in rounded)]
     roots = torch.stack([each.flatten(1).square().mean(1).sqrt() for each in left])
-    return ((roots + tiny) / (unit.square().sum().sqrt() + tiny)).log()
+    # a norm is 1 or more here, but for a layer of zeros, which so asks for nothing
+    return ((roots + tiny) / unit.square().sum().sqrt().clamp_min(1.0)).log()
 
 
 @torch.no_grad()

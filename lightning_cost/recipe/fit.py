@@ -39,6 +39,7 @@ from lightning_cost.recipe.run_dir import (
     remove_notes,
 )
 from lightning_cost.recipe.run_report import report_of
+from lightning_cost.recipe.smallest import require_reachable
 from lightning_cost.report.files import save_report, write_text
 from lightning_cost.report.html import write_report
 from lightning_cost.report.limits import broken_limits, keeps_its_word
@@ -92,7 +93,9 @@ def fit(
             "bf16-mixed trains about as fast as bf16-true"
         )
     callbacks = callbacks_for(config)
-    num_classes = num_classes_of(network, first_images(data))
+    images = first_images(data)
+    num_classes = num_classes_of(network, images)
+    require_reachable(config, network, images[:1])
     if config.resume is None:
         run_dir, checkpoint = create_run_dir(config.run_dir), None
         if is_first_rank():

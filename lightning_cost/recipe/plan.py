@@ -128,6 +128,7 @@ def plan_transformer(config: PlanConfig) -> RunPlan:
         num_devices=config.num_devices or config.trainer.devices,
         utilisation=config.utilisation,
         has_16_bits=True,
+        num_threads=_num_threads(config),
     )
     return RunPlan(
         title=f"transformer of {model.num_weights:.3g} weights on {model.tokens:.3g} tokens",
@@ -201,7 +202,7 @@ def plan_spend(
         num_devices=config.num_devices or config.trainer.devices,
         utilisation=config.utilisation,
         has_16_bits="16" in config.trainer.precision,
-        num_threads=config.trainer.num_threads,
+        num_threads=_num_threads(config),
     )
     shares = planned_shares(config, network, samples.example, samples.sizes, judged_ratio)
     return RunPlan(
@@ -238,10 +239,21 @@ def _priced(config: PlanConfig) -> list[Resource]:
     ]
 
 
+def _num_threads(config: PlanConfig) -> int | None:
+    """Of each process that trains on this machine, as Lightning shares its cores out."""
+    num_processes = config.num_devices or config.trainer.devices
+    if config.trainer.num_threads is not None or num_processes == 1:
+        return config.trainer.num_threads
+    return max(1, torch.get_num_threads() // num_processes)
+
+
 def _trained_on(config: PlanConfig) -> Hardware:
-    if config.train_on is None or config.train_on == LOCAL:
+    if config.train_on is None and config.train_hardware is not None:
+        hardware = config.train_hardware
+    elif config.train_on is None or config.train_on == LOCAL:
         return config.hardware if config.hardware.is_local else Hardware.local()
-    hardware = training_hardware(config.train_on)
+    else:
+        hardware = training_hardware(config.train_on)
     hardware.prices = config.prices or hardware.prices
     hardware.region = config.region or hardware.region
     return hardware

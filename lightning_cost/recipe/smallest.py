@@ -62,3 +62,30 @@ def smallest_cost(
         dense_cost=dense,
     )
     return problem.cost_of(problem.smallest())
+
+
+def require_reachable(config: RunConfig, network: nn.Module, example: Tensor) -> None:
+    """Refuse counted limits that no network keeps which ``config`` can lead to, where none is cut.
+
+    Where channels go, pruning itself says so, of measured limits too.
+
+    Raises:
+        ValueError: Names each such resource, its limit and what the network will cost.
+    """
+    counted = [resource for resource in config.budget.resources if resource.is_counted]
+    if config.compress.prune or not counted:
+        return
+    dense = measure(network, example, resources=counted)
+    limits = config.budget.limits(dense, only=counted)
+    reached = smallest_cost(config, network, example, limits, dense)
+    over = [
+        f"{resource} <= {limit:g} {resource.unit} (nearest reachable: "
+        f"{reached[resource].value:g} {resource.unit})"
+        for resource, limit in limits.items()
+        if reached[resource].value > limit
+    ]
+    if over:
+        raise ValueError(
+            f"budget must be reachable without pruning, got {'; '.join(over)}; prune too, as with "
+            "compress=prune_quantize, raise the limit, or start from a smaller network"
+        )

@@ -28,6 +28,7 @@ from lightning_cost.pruning.callback import GlobalRankingPruning
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.pruning.search.run import SearchRun
 from lightning_cost.pruning.target.channels import ChannelRules
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
@@ -397,16 +398,28 @@ def test_quantisation_with_averaged_weights(tmp_path):
         assert quantizer.max_value > quantizer.min_value
 
 
-def test_limits_of_a_device_are_compared_with_the_dense_network_in_int8(tmp_path):
+def test_limits_of_a_device_are_compared_with_the_dense_network_in_int8(tmp_path, monkeypatch):
     board = Hardware.load("core_i7_1185g7")
     dense = measure(tiny_network(), torch.zeros(1, 1, 8, 8), hardware=board)
-    limit = 0.2 * dense[Resource.latency_ms].value
+    limit, ratios = 0.2 * dense[Resource.latency_ms].value, []
+    learn = SearchRun.learn
+
+    def noted(run, problem, *args, **given):
+        ratios.append(problem.macs_ratio())
+        return learn(run, problem, *args, **given)
+
+    monkeypatch.setattr(SearchRun, "learn", noted)
 
     def make():
         prune = pruning(budget=ModelBudget(latency_ms=limit), hardware=board)
         return module(tiny=True), prune, (QuantizationAwareTraining(epochs=1),), {"max_epochs": 4}
 
-    _, trainer = resumes(tmp_path, make, epoch=1)
-    (prune,) = (each for each in trainer.callbacks if isinstance(each, GlobalRankingPruning))
-    state = prune.state_dict()
-    assert state["delivered"]["latency_ms"]["value"] < state["dense_cost"]["latency_ms"]["value"]
+    resumes(tmp_path, make, epoch=1)
+    int8 = measure(
+        QuantizationAwareTraining().preview(tiny_network(), torch.zeros(1, 1, 8, 8)),
+        torch.zeros(1, 1, 8, 8),
+        hardware=board,
+    )
+    expected = limit / int8[Resource.latency_ms].value
+    assert 0.4 < expected < 0.8
+    assert ratios == [pytest.approx(expected)] * len(ratios)

@@ -83,7 +83,7 @@ def test_plain_data():
     progress = Progress(num_epochs_done=2, remarks=["one"], learning_rates={3: {"a": 1}})
     again = Progress.from_dict(progress.to_dict() | {"plans": []})
     assert again == progress
-    newer = ("search_memory", "metric", "is_awaited", "delivered")
+    newer = ("search_memory", "metric", "is_awaited")
     without = {name: value for name, value in progress.to_dict().items() if name not in newer}
     assert Progress.from_dict(without) == progress, "older checkpoints have none"
 

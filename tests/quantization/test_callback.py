@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -23,6 +23,7 @@ from lightning_cost.quantization import callback
 from lightning_cost.quantization.callback import QuantizationAwareTraining
 from lightning_cost.quantization.fake_quantizers import activation_fake_quantizers
 from lightning_cost.quantization.gradual import GradualRounding
+from lightning_cost.quantization.norms import FoldableNorm
 from lightning_cost.quantization.prepare import is_prepared
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.terms import ChosenTerms
@@ -614,3 +615,62 @@ def test_seven_bits_where_the_products_of_a_runtime_overflow(monkeypatch, is_sat
     assert largest == (63 if is_saturating else 127)
     preview = quantization.preview(small_network(), digits()[0][:1])
     assert int(preview[0].stored_weight.values.abs().max()) == largest
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Batches of a number that nobody tells."""
+
+    def __iter__(self):
+        yield from loader(512)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_all_stands_still_at_the_end_of_batches_of_unknown_number(epochs):
+    rules = QuantizationRules(gradual=[0.5, 1.0])
+    training = QuantizationAwareTraining("int4", start=0, epochs=epochs, rules=rules)
+    module = Classifier()
+    trainer = trainer_with(training, max_epochs=epochs)
+    loads = DataLoader(Stream(), batch_size=None)
+    if epochs == 1:
+        with pytest.warns(UserWarning, match="not known how many batches"):
+            trainer.fit(module, loads)
+    else:
+        trainer.fit(module, loads)
+    quantizers = activation_fake_quantizers(module.network).values()
+    assert not any(each.observer_enabled for each in quantizers)
+    norms = [each for each in module.network.modules() if isinstance(each, FoldableNorm)]
+    assert norms
+    assert all(norm.is_frozen for norm in norms)
+    gradual = [each for each in module.network.modules() if isinstance(each, GradualRounding)]
+    assert gradual
+    assert all(each.is_rounded.all() for each in gradual)
+
+
+def test_a_second_epoch_of_unknown_length_goes_by_the_first():
+    training, parts = QuantizationAwareTraining(start=0, epochs=2), []
+    advance = training._progress.advance
+    training._progress.advance = lambda *given: (parts.append(given[2]), advance(*given))
+    trainer_with(training, max_epochs=2).fit(Classifier(), DataLoader(Stream(), batch_size=None))
+    assert parts == [0.0] * 8 + [step / 8 for step in range(8)] + [1.0]
+
+
+def test_a_fit_that_is_much_longer_is_told_where_to_begin():
+    with pytest.warns(UserWarning, match=r"is over after 1 of 3, .* set start=2, or epochs=3"):
+        trainer_with(QuantizationAwareTraining(epochs=1), max_epochs=3).fit(
+            Classifier(), loader(128)
+        )
+
+
+def test_what_fills_batch_norms_anew_is_refused():
+    averaging = StochasticWeightAveraging(0.01, swa_epoch_start=1)
+    trainer = trainer_with(QuantizationAwareTraining(start=1), averaging, max_epochs=3)
+    with pytest.raises(ValueError, match="StochasticWeightAveraging must be left out"):
+        trainer.fit(Classifier(), loader(128))
+
+
+def test_synchronised_batch_norms_are_refused():
+    """Lightning takes the setting on a GPU alone; here it is as if it had."""
+    trainer = trainer_with(QuantizationAwareTraining(start=0), max_epochs=2)
+    trainer.strategy._layer_sync = object()
+    with pytest.raises(ValueError, match="sync_batchnorm must be False"):
+        trainer.fit(Classifier(), loader(128))

@@ -5,6 +5,8 @@ from lightning_cost.quantization.gradual import GradualRounding
 from lightning_cost.quantization.norms import FoldableNorm
 from lightning_cost.quantization.progress import Progress
 from lightning_cost.quantization.rules import QuantizationRules
+from lightning_cost.quantization.schemes.flightnn import FLightNN
+from lightning_cost.quantization.terms import ChosenTerms
 from lightning_cost.quantization.weights import quantized_weights
 from tests.quantization.networks import prepared
 
@@ -47,6 +49,25 @@ def test_things_stand_still_one_after_another_in_the_copies_too():
     assert shares == sorted(shares)
     assert sorted(set(shares)) == [0.25, 0.5, 1.0]
     assert progress.is_finished
+
+
+def test_copies_have_the_terms_of_the_network_whatever_averaging_made_of_theirs():
+    network, _ = prepared("residual", scheme=FLightNN())
+    averaged, _ = prepared("residual", scheme=FLightNN())
+    for terms in _terms_of(averaged):
+        terms.zero_()
+    begun().advance(network, [averaged], 0.0)
+    found = [terms.tolist() for terms in _terms_of(network)]
+    assert [terms.tolist() for terms in _terms_of(averaged)] == found
+    assert any(2 in terms for terms in found)
+
+
+def _terms_of(network):
+    return [
+        quantizer.rounding.num_terms
+        for _, quantizer, _ in quantized_weights(network)
+        if isinstance(quantizer.rounding, ChosenTerms)
+    ]
 
 
 def test_goes_on_from_its_state_wherever_it_was_taken():

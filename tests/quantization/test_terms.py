@@ -122,6 +122,15 @@ def test_small_layers_come_first_and_whatever_the_scale():
     assert 1 <= means[1] < 1.2
 
 
+def test_a_layer_of_zeros_asks_for_nothing():
+    torch.manual_seed(0)
+    weights = [torch.zeros(4, 9), torch.randn(8, 9)]
+    scheme = FLightNN(mean_terms=4 / 3)
+    quantized = {str(i): (ChosenTerms(scheme, each), each) for i, each in enumerate(weights)}
+    assign_terms(quantized)
+    assert [each.num_terms.tolist() for each, _ in quantized.values()] == [[0] * 4, [2] * 8]
+
+
 def test_a_lower_threshold_is_granted_first():
     weight = torch.randn(1, 9).repeat(3, 1)
     rounding = ChosenTerms(FLightNN(mean_terms=4 / 3), weight)

@@ -15,6 +15,7 @@ from lightning_cost.pruning.ranking import GlobalRanking
 from lightning_cost.pruning.reconstruction.least_squares import NUM_SAMPLES, largest_fit_flops
 from lightning_cost.pruning.schedule import PruningSchedule
 from lightning_cost.pruning.search.evolution import EvolutionSearch
+from lightning_cost.recipe import training_machine
 from lightning_cost.recipe.config import CompressSettings
 from lightning_cost.recipe.plan import PlanConfig, plan_run, plan_transformer
 from lightning_cost.recipe.plan_table import plan_line, plan_text, sweep_text
@@ -276,3 +277,27 @@ def test_a_sweep_is_one_line_a_configuration_and_their_sum():
         "usd": None,
     }
     assert [run["configuration"] for run in parsed["runs"]] == settings
+
+
+@pytest.mark.parametrize(
+    ("devices", "num_threads", "expected"), [(1, None, None), (2, None, 3), (2, 1, 1), (1, 4, 4)]
+)
+def test_this_machines_peak_is_had_with_the_threads_of_each_process(
+    monkeypatch, devices, num_threads, expected
+):
+    asked = []
+
+    def measured(*, bits, num_threads):
+        asked.append(num_threads)
+        return 50.0
+
+    monkeypatch.setattr(training_machine, "measured_peak_gmacs", measured)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    training_machine._measured_once.cache_clear()
+    settings = config(train_on="local")
+    settings.trainer.devices, settings.trainer.num_threads = devices, num_threads
+    try:
+        plan_run(settings, NETWORK, DATA)
+    finally:
+        training_machine._measured_once.cache_clear()
+    assert asked == [expected]

@@ -188,7 +188,7 @@ def search_fingerprint(
         problem.grouping.to_dict(),
         asdict(settings),
         [getattr(loss, "__module__", ""), getattr(loss, "__qualname__", "")],
-        [problem.floors(), problem.macs_ratio()],
+        problem.search_key(),
         *sorted((resource.value, limit) for resource, limit in problem.limits_beside_macs.items()),
         problem.steps,
         generator.get_state(),

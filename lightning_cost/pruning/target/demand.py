@@ -62,15 +62,12 @@ class Demand:
         )
 
     def delivered(self, network: nn.Module) -> Cost | None:
-        """:meth:`deployed_cost` of the dense network, where limits are measured.
+        """:meth:`deployed_cost` of the dense network; ``None`` where it is the dense cost.
 
-        What they leave of it tells how many channels must go, which beside quantisation are fewer
-        than the same network in floating point would have to lose. ``None`` where there is no
-        difference, or no such limit.
+        What a limit leaves of it tells how many channels must go, which beside quantisation are
+        fewer than the same network in floating point would have to lose.
         """
-        if not (self.is_changed_later and self.budget.needs_hardware):
-            return None
-        return self.deployed_cost(network)
+        return self.deployed_cost(network) if self.is_changed_later else None
 
     def problem(
         self, network: nn.Module, dense_cost: Cost, delivered: Cost | None = None

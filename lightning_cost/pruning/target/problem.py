@@ -215,9 +215,21 @@ class PruningProblem:
 
     def macs_ratio(self) -> float:
         """Which share of the dense MACs a limit on them allows, and about what measured ones do."""
-        macs = self.dense_cost[Resource.macs].value if Resource.macs in self.limits else None
-        ratios = [] if macs is None else [self.limits[Resource.macs] / macs]
-        return min([1.0, *ratios, *self._measured_shares()])
+        return min([self._counted_macs_ratio(), *self._measured_shares()])
+
+    def search_key(self) -> list[Any]:
+        """What tells a search under these limits from another one, as plain data.
+
+        A measured limit counts as a share of the dense cost, which for a percentage is the same in
+        each run; what it leaves of the network as delivered is not, as that is measured anew.
+        """
+        if not self.measured_limits:
+            return [self.floors(), self.macs_ratio()]
+        shares = sorted(
+            (resource.value, round(limit / self.dense_cost[resource].value, 9))
+            for resource, limit in self.measured_limits.items()
+        )
+        return [self.lowest_floors(), self._counted_macs_ratio(), shares, self.delivered is None]
 
     def uniform_macs_ratio(self) -> float:
         """:meth:`macs_ratio`, or less where a uniformly narrower network must have less of them."""
@@ -225,6 +237,10 @@ class PruningProblem:
         position = path.first_within(self.pricer, self.limits_beside_macs)
         macs = self.macs_along(path)
         return min(self.macs_ratio(), macs[-1 if position is None else position] / macs[0])
+
+    def _counted_macs_ratio(self) -> float:
+        limit = self.limits.get(Resource.macs)
+        return 1.0 if limit is None else min(1.0, limit / self.dense_cost[Resource.macs].value)
 
     def _uniform_ratio(self) -> float:
         limits = dict(self.counted_limits)

@@ -27,6 +27,7 @@ from lightning_cost.quantization.plan import plan_quantization
 from lightning_cost.quantization.prepare import PrepareQuantization
 from lightning_cost.quantization.rules import QuantizationRules
 from lightning_cost.quantization.schemes.assignment import assign_schemes, with_reduced_range
+from lightning_cost.quantization.schemes.flightnn import FLightNN
 from lightning_cost.quantization.schemes.registry import get_scheme
 from lightning_cost.quantization.schemes.scheme import Scheme
 
@@ -50,7 +51,8 @@ class BitChooser:
         chosen: The decision; ``None`` before it, when the fewest bits are taken everywhere.
 
     Raises:
-        ValueError: If there are fewer than two choices, or no limit that bits have a part in.
+        ValueError: If there are fewer than two choices, one of them has a budget of its own in
+            bytes, or there is no limit that bits have a part in.
     """
 
     def __init__(
@@ -66,6 +68,12 @@ class BitChooser:
                 f"schemes to choose from must be two or more, got {len(choices)}; give a single "
                 "scheme by itself, not in a list"
             )
+        for each in choices:
+            if isinstance(each, FLightNN) and each.max_bytes is not None:
+                raise ValueError(
+                    "max_bytes must be left out of a scheme that layers choose among, as how many "
+                    f"bytes it has follows from the choice, got {each.max_bytes}; give mean_terms"
+                )
         resources = [] if budget is None else budget.resources
         self.resources = [each for each in resources if follows_bits(each, hardware)]
         if budget is None or not self.resources:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_cost.cost.measurement import Measurement
 from lightning_cost.cost.resource import Resource
 from lightning_cost.monitor.measure import measure
 from lightning_cost.pruning.batches import SearchData, classification_loss
@@ -326,6 +327,32 @@ def test_the_fingerprint_is_of_all_that_decides():
     ]
     assert len(set(prints)) == len(prints)
     assert printed(_problem()) == prints[0]
+
+
+def test_the_fingerprint_of_a_share_of_a_latency_is_that_of_the_next_measurement():
+    """As in the runs of one sweep, which share a search; in int8 it is another one."""
+
+    def printed(share, dense_ms, delivered_ms=None):
+        def latency(value):
+            return {Resource.latency_ms: Measurement(value=value, unit="ms", method="measured")}
+
+        problem = replace(
+            PROBLEM,
+            limits={Resource.latency_ms: share * dense_ms},
+            dense_cost=PROBLEM.dense_cost | latency(dense_ms),
+            delivered=None if delivered_ms is None else latency(delivered_ms),
+        )
+        return search_fingerprint(
+            problem,
+            EvolutionSearch(),
+            data=DATA,
+            loss=classification_loss,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    assert printed(0.7, 2.31) == printed(0.7, 2.2903)
+    assert printed(0.7, 2.31, 1.1) == printed(0.7, 2.2903, 1.2)
+    assert len({printed(0.7, 2.31), printed(0.7, 2.31, 1.1), printed(0.6, 2.31)}) == 3
 
 
 def _path():

@@ -109,6 +109,5 @@ def test_what_a_device_limits_is_compared_with_the_dense_network_as_delivered():
 
 
 def test_nothing_is_measured_twice_where_it_would_be_the_same():
-    assert demand_of(ModelBudget(macs="50%")).delivered(network_of()) is None
     alone = demand_of(ModelBudget(latency_ms="50%"), is_changed_later=False)
     assert alone.delivered(network_of()) is None

@@ -181,6 +181,14 @@ def test_a_budget_that_bits_have_no_part_in_is_refused(budget, device):
         )
 
 
+def test_a_choice_with_a_budget_of_its_own_is_refused():
+    choices = get_schemes(["int8", {"name": "flightnn", "max_bytes": 5000}])
+    with pytest.raises(ValueError, match=r"max_bytes must be left out .* give mean_terms"):
+        BitChooser(
+            choices, QuantizationRules(), budget=ModelBudget(size_bytes=20_000), hardware=None
+        )
+
+
 def test_one_choice_is_none():
     with pytest.raises(ValueError, match="must be two or more, got 1"):
         chooser(["int8"])
