@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_cost.budget.model import ModelBudget
 from lightning_cost.budget.training import TrainingBudget
-from lightning_cost.hardware.device import Hardware
+from lightning_cost.hardware.device import AUTO, Hardware
 from lightning_cost.network.distillation import Distillation
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
@@ -150,3 +150,26 @@ class RunConfig:
     repeats: str | None = None
     ranking: str | None = None
     shared_search: SharedSearch | None = None
+
+    def settle_hardware(self) -> None:
+        """Let ``hardware`` have the run's ``runtime``.
+
+        Raises:
+            ValueError: If it asks for a runtime or a precision that nothing would be measured in.
+        """
+        hardware = self.hardware
+        if self.runtime is not None:
+            hardware.runtime = self.runtime
+        if hardware.is_local:
+            return
+        why = f"as {hardware.name!r} is described, and estimated in float32 on no runtime"
+        if hardware.runtime not in (None, AUTO):
+            raise ValueError(
+                f"runtime must be left out, {why}, got {hardware.runtime!r}; leave it out, or "
+                "measure on this machine with hardware=local"
+            )
+        if hardware.precision != "float32":
+            raise ValueError(
+                f"hardware.precision must be float32, {why}, got {hardware.precision!r}; leave it "
+                "out, or measure on this machine with hardware=local"
+            )

@@ -79,8 +79,7 @@ def fit(
             known then.
         OSError: If the run directory cannot be written to.
     """
-    if config.runtime is not None:
-        config.hardware.runtime = config.runtime
+    config.settle_hardware()
     if config.budget.is_empty:
         raise ValueError("budget must limit something, got none; set for example budget.macs=50%")
     if config.hardware.is_local and config.hardware.runtime not in (None, AUTO):

@@ -162,8 +162,7 @@ def plan_run(config: PlanConfig, network: nn.Module, data: pl.LightningDataModul
         ValueError: If a setting is out of range, the data cannot be read and is not described, or
             the hardware lacks what a limit needs.
     """
-    if config.runtime is not None:
-        config.hardware.runtime = config.runtime
+    config.settle_hardware()
     samples = samples_of(config, data)
     config.budget.require_hardware(config.hardware)
     example = samples.example

@@ -148,8 +148,7 @@ class Feasibility:
         return self._data[key]
 
     def _priced(self, config: RunConfig) -> Verdict:
-        if config.runtime is not None:
-            config.hardware.runtime = config.runtime
+        config.settle_hardware()
         if config.budget.is_empty:
             return Verdict()
         config.budget.require_hardware(config.hardware)

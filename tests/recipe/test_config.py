@@ -1,8 +1,9 @@
 import pytest
 
+from lightning_cost.hardware.device import Hardware
 from lightning_cost.pruning.guard import MetricGuard
 from lightning_cost.pruning.schedule import PruningSchedule
-from lightning_cost.recipe.config import CompressSettings
+from lightning_cost.recipe.config import CompressSettings, RunConfig
 
 SCHEDULE = PruningSchedule(warmup_epochs=3, num_steps=2, epochs_per_step=2, recover_epochs=4)
 
@@ -42,3 +43,27 @@ def test_a_network_that_stays_as_it_is_trains_for_the_warm_up():
 def test_no_epoch_to_quantise_in():
     with pytest.raises(ValueError, match="quantize_epochs must be >= 0, got -1; 0 calibrates"):
         CompressSettings(quantize_epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"runtime": "openvino"}, "runtime must be left out, as 'cortex_m4' is described"),
+        ({"runtime": "abacus"}, "got 'abacus'"),
+        ({"precision": "bfloat16"}, "hardware.precision must be float32, .* got 'bfloat16'"),
+    ],
+)
+def test_a_described_device_is_estimated_without_runtime_and_in_float32(changes, pattern):
+    config = RunConfig(hardware=Hardware.load("cortex_m4"), runtime=changes.get("runtime"))
+    config.hardware.precision = changes.get("precision", "float32")
+    with pytest.raises(ValueError, match=pattern):
+        config.settle_hardware()
+
+
+def test_the_runs_runtime_is_the_hardwares():
+    for runtime, expected in (("openvino", "openvino"), (None, "auto")):
+        config = RunConfig(hardware=Hardware.local(), runtime=runtime)
+        config.settle_hardware()
+        assert config.hardware.runtime == expected
+    described = RunConfig(hardware=Hardware.load("cortex_m4"), runtime="auto")
+    described.settle_hardware()
