@@ -121,6 +121,9 @@ class OpenAttention(ProjectedAttention):
 def open_attention(network: nn.Module, name: str, *, is_self: bool) -> list[ParameterSwap]:
     """Put an :class:`OpenAttention` in the place of the ``nn.MultiheadAttention`` called ``name``.
 
+    An ``nn.TransformerEncoder`` around it computes padded batches without nested tensors from then
+    on: what it gives for padded positions is then arbitrary, as in training, and not zero.
+
     Args:
         network: Changed in place.
         name: One that :func:`reason_to_stay_closed` has no objection to.
@@ -153,7 +156,20 @@ def open_attention(network: nn.Module, name: str, *, is_self: bool) -> list[Para
         for child_name, child in list(module._modules.items()):
             if child is closed:
                 module._modules[child_name] = opened
+    avoid_nested_tensors(network)
     return swaps
+
+
+def avoid_nested_tensors(network: nn.Module) -> None:
+    """Keep each ``nn.TransformerEncoder`` with a :class:`ProjectedAttention` to plain tensors.
+
+    Else, in evaluation, it would pack padded batches for kernels that a closed attention has.
+    """
+    for encoder in network.modules():
+        if isinstance(encoder, nn.TransformerEncoder) and any(
+            isinstance(module, ProjectedAttention) for module in encoder.modules()
+        ):
+            encoder.use_nested_tensor = False
 
 
 def reason_to_stay_closed(attention: nn.MultiheadAttention) -> str | None:

@@ -23,11 +23,14 @@ class ParameterSwap:
         old: The parameter that left the network; ``None`` for one that is new.
         new: The parameter in its place; ``None`` where it was removed for good.
         kept: For each sliced dimension of ``old``, the positions that ``new`` keeps, in order.
+        beside: Of a new parameter the one that it belongs to, such as the weight of a scale: it
+            joins its optimizer and group. ``None`` if there is none.
     """
 
     old: nn.Parameter | None
     new: nn.Parameter | None
     kept: Mapping[int, LongTensor] = field(default_factory=dict)
+    beside: nn.Parameter | None = None
 
 
 class Change(ABC):

@@ -1,6 +1,7 @@
 """Optimizers follow their network through a structural change."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import LongTensor, Tensor, nn
@@ -16,8 +17,9 @@ def swap_parameters(optimizer: Optimizer, swaps: Sequence[ParameterSwap]) -> Non
     A parameter keeps its place in its group. State of the parameter's shape (momentum, Adam's
     moments) is cut to the kept positions, and so is state with size 1 in some of its dimensions
     (Adafactor's rows and columns); single numbers, such as the step, go along whole. A parameter
-    that is new joins the group of the parameters that were swapped with it, or else the first
-    group. Parameters that the optimizer does not hold are passed over.
+    that is new joins the group of the one that it belongs beside; if there is none, the group of
+    the parameters that were swapped with it, or else the first group. Parameters that the optimizer
+    does not hold, and what belongs beside them, are passed over.
 
     Raises:
         ValueError: If there is state of another shape; the optimizer is left as it was.
@@ -38,13 +40,14 @@ def swap_parameters(optimizer: Optimizer, swaps: Sequence[ParameterSwap]) -> Non
             optimizer.state[swap.new] = {
                 key: _cut(value, old.shape, swap.kept) for key, value in state.items()
             }
-    if home is not None:
-        held_now = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        home["params"].extend(
-            swap.new
-            for swap in swaps
-            if swap.old is None and swap.new is not None and swap.new not in held_now
-        )
+    group_of = {held: group for group in optimizer.param_groups for held in group["params"]}
+    # first what others may belong beside
+    for swap in sorted(swaps, key=lambda swap: swap.beside is not None):
+        if swap.old is None and swap.new is not None and swap.new not in group_of:
+            joined = home if swap.beside is None else group_of.get(swap.beside)
+            if joined is not None:
+                joined["params"].append(swap.new)
+                group_of[swap.new] = joined
 
 
 def require_cuttable(optimizer: Optimizer) -> None:
@@ -77,7 +80,7 @@ def _can_follow(value: object, shape: torch.Size) -> bool:
 
 def _home_of_new(
     optimizer: Optimizer, by_old: Mapping[nn.Parameter, ParameterSwap]
-) -> dict[str, list[nn.Parameter]] | None:
+) -> dict[str, Any] | None:
     for group in optimizer.param_groups:
         if any(parameter in by_old for parameter in group["params"]):
             return group

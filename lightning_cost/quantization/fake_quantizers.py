@@ -41,7 +41,7 @@ class ActivationFakeQuantizer(InFloat32):
 
     Args:
         observer: How the range is found, see ``OBSERVERS``. A learned one is observed while
-            calibrating alone; then a factor on it is trained.
+            calibrating alone; then a factor on it is trained while ``observer_enabled``.
 
     Raises:
         ValueError: If there is no such observer.
@@ -77,7 +77,8 @@ class ActivationFakeQuantizer(InFloat32):
         if self.factor is None:
             rounded: Tensor = _Rounded.apply(x.float(), scale, zero_point)  # type: ignore[no-untyped-call]
         else:
-            rounded = _LearnedRange.apply(x.float(), self.factor, scale, zero_point)  # type: ignore[no-untyped-call]
+            trains = bool(self.observer_enabled)
+            rounded = _LearnedRange.apply(x.float(), self.factor, scale, zero_point, trains)  # type: ignore[no-untyped-call]
         return rounded.to(x.dtype)
 
     @torch.no_grad()
@@ -156,20 +157,29 @@ class _Rounded(torch.autograd.Function):
 
 
 class _LearnedRange(torch.autograd.Function):
-    """Rounds forward; backward as it would for the values inside, and LSQ's for the factor."""
+    """Rounds forward; backward as it would for the values inside, and LSQ's for the factor.
+
+    A factor that does not train has no gradient, but stays in the graph: DistributedDataParallel
+    waits for every parameter.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, factor: Tensor, scale: Tensor, zero_point: Tensor, trains: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, factor, scale, zero_point)
+        ctx.trains = trains
         return _rounded(x, scale, zero_point)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         x, factor, scale, zero_point = ctx.saved_tensors
         steps = x / scale
         low, high = -zero_point, NUM_LEVELS - 1 - zero_point
         rounded = steps.round()
         is_inside = (rounded >= low) & (rounded <= high)
+        if not ctx.trains:
+            return gradient * is_inside, None, None, None, None
         slope = rounded.clamp(low, high) - torch.where(is_inside, steps, 0)
         to_scale = (gradient * slope).sum() / (x.numel() * (NUM_LEVELS - 1)) ** 0.5
-        return gradient * is_inside, to_scale * scale / factor, None, None
+        return gradient * is_inside, to_scale * scale / factor, None, None, None

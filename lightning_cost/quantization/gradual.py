@@ -36,7 +36,8 @@ class GradualRounding(Rounding):
     def __init__(self, scheme: Scheme, weight: Tensor, *, fits: bool = True) -> None:
         super().__init__(scheme, weight, fits=fits)
         self.register_buffer("scale", first_scale(scheme, weight, fits=fits))
-        self.register_buffer("values", torch.zeros_like(weight, dtype=torch.int8))
+        # in floating point: averages of weights average this too, and would truncate integers
+        self.register_buffer("values", torch.zeros_like(weight, dtype=torch.float32))
         self.register_buffer("is_rounded", torch.zeros_like(weight, dtype=torch.bool))
 
     @override
@@ -68,7 +69,7 @@ class GradualRounding(Rounding):
 
     def _levels_of(self, weight: Tensor) -> Tensor:
         values, _ = self.scheme.quantize_weight(weight, self.scale)
-        return torch.where(self.is_rounded, self.values, values)
+        return torch.where(self.is_rounded, self.values.round().to(values.dtype), values)
 
 
 def round_largest(network: nn.Module, share: float, copies: Iterable[nn.Module] = ()) -> None:

@@ -17,6 +17,7 @@ _CONVOLUTIONS = (
 )
 LAYERS = (*_CONVOLUTIONS, nn.Linear)
 TABLES = (nn.Embedding,)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 # the functions that runtimes compute from an integer weight
 _OF_WEIGHT = {
     *(F.conv1d, F.conv2d, F.conv3d),
@@ -105,12 +106,12 @@ def place(
 def _writers(network: nn.Module, dataflow: Dataflow) -> dict[Value, str]:
     """The innermost module that wrote each value as its only output, if it is called once.
 
-    A Sequential cannot hold a quantiser, since it runs its children; its last child can.
+    A container cannot hold a quantiser, since it may run all its children; its last child can.
     """
     writers: dict[Value, str] = {}
     for call in dataflow.called_once():
         module = network.get_submodule(call.module)
-        if call.returns_tensor and type(module).forward is not nn.Sequential.forward:
+        if call.returns_tensor and not isinstance(module, _CONTAINERS):
             writers.setdefault(call.outputs[0], call.module)
     return {value: name for value, name in writers.items() if not _is_input(dataflow, value)}
 

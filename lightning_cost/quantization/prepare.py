@@ -109,8 +109,9 @@ class PrepareQuantization(Change):
         for table in self.tables:
             module = network.get_submodule(table)
             self._quantize_weight(module, self.schemes[table], None, fits=fits)
+        weight_of = self._weight_of_new(network)
         return swaps + [
-            ParameterSwap(old=None, new=parameter)
+            ParameterSwap(old=None, new=parameter, beside=weight_of.get(parameter))
             for parameter in network.parameters()
             if parameter not in before
         ]
@@ -157,6 +158,25 @@ class PrepareQuantization(Change):
             module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
         else:
             module.register_forward_hook(_quantize_output)
+
+    def _weight_of_new(self, network: nn.Module) -> dict[nn.Parameter, nn.Parameter]:
+        """For each parameter of a quantiser the weight that it quantises, or whose input."""
+        found: dict[nn.Parameter, nn.Parameter] = {}
+        for layer in self.weights:
+            weight = network.get_submodule(layer).get_submodule("parametrizations.weight")
+            source = self.sources.get(layer)
+            held = [*weight.get_submodule("0").parameters()]
+            if source is not None:
+                place = INPUT if layer == source else OUTPUT
+                held += network.get_submodule(source).get_submodule(place).parameters()
+            assert isinstance(weight.original, nn.Parameter)
+            found |= {each: weight.original for each in held if each not in found}
+        beside = next(iter(found.values()), None)
+        for output in self.outputs:  # read by no layer: beside any weight of this network
+            for each in network.get_submodule(output).get_submodule(OUTPUT).parameters():
+                assert beside is not None
+                found.setdefault(each, beside)
+        return found
 
     def _quantize_parameters(
         self,

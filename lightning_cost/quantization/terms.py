@@ -190,6 +190,8 @@ class _Granted(torch.autograd.Function):
         steps = [terms[0], *(more - fewer for fewer, more in pairwise(terms))]
         others = tuple(range(1, gradient.dim()))
         to_gates = torch.stack([(gradient * step).sum(others) for step in steps])
-        sigmoid = (asked / _TEMPERATURE).sigmoid()
-        to_thresholds = -(to_gates * sigmoid * (1 - sigmoid) / _TEMPERATURE)
+        asked = asked / _TEMPERATURE
+        # a product, as a difference from 1 would be 0 for what is granted by far
+        slope = asked.sigmoid() * (-asked).sigmoid() / _TEMPERATURE
+        to_thresholds = -(to_gates * slope)
         return gradient * per_filter(is_alive, gradient), to_thresholds, None, None, None, None

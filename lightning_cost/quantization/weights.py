@@ -229,22 +229,24 @@ def quantized_weights(
 
 
 class _LearnedStep(torch.autograd.Function):
-    """Levels times scale forward; straight through to the weight, equation 3 to the scale."""
+    """Levels times scale forward; straight through to the weight, equation 3 to the raw scale."""
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, _: Tensor, scale: Tensor, values: Tensor, limit: int
+        ctx: Any, weight: Tensor, raw: Tensor, scale: Tensor, values: Tensor, limit: int
     ) -> Tensor:
-        ctx.save_for_backward(weight, scale, values)
+        ctx.save_for_backward(weight, raw, scale, values)
         ctx.limit = limit
         return (values * per_filter(scale, weight)).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        weight, scale, values = ctx.saved_tensors
+        weight, raw, scale, values = ctx.saved_tensors
         ratio = weight.float() / per_filter(scale, weight)
         is_inside = ratio.abs() <= ctx.limit
         slope = values.float() - torch.where(is_inside, ratio, 0)
         size = weight[0].numel() * ctx.limit
         to_scale = (gradient.float() * slope).flatten(1).sum(1) / size**0.5
-        return gradient * is_inside, to_scale, None, None, None
+        # the scale is the magnitude of what is trained, which a step may take below zero
+        to_raw = torch.where(raw < 0, -to_scale, to_scale)
+        return gradient * is_inside, to_raw, None, None, None

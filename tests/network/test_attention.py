@@ -92,6 +92,22 @@ def test_encoder_layer_calls_the_opened_layers(batch_first):
     assert calls == [1]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_encoder_of_padded_batches_calls_the_opened_layers():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.Sequential(nn.TransformerEncoder(layer, 2)).eval()
+    x, padding = torch.randn(2, 4, 8), torch.tensor([[False] * 4, [False, False, True, True]])
+    with torch.no_grad():
+        expected = network[0](x, src_key_padding_mask=padding)
+        assert not expected[padding].any()  # by way of nested tensors
+        open_attention(network, "0.layers.1.self_attn", is_self=True)
+        found = network[0](x, src_key_padding_mask=padding)
+        torch.testing.assert_close(found[~padding], expected[~padding])
+        open_attention(network, "0.layers.0.self_attn", is_self=True)
+        found = network[0](x, src_key_padding_mask=padding)
+    torch.testing.assert_close(found[~padding], expected[~padding])
+
+
 class Own(nn.MultiheadAttention):
     def forward(self, x):
         return super().forward(x, x, x)

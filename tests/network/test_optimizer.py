@@ -12,6 +12,8 @@ from lightning_cost.network.lineage import ParameterSwap
 from lightning_cost.network.optimizer import require_cuttable, swap_parameters
 from lightning_cost.pruning.structure.groups import channel_groups
 from lightning_cost.pruning.structure.surgery import removal
+from lightning_cost.quantization.plan import plan_quantization
+from lightning_cost.quantization.rules import QuantizationRules
 from tests.reference.plans import plans
 from tests.reference.random_networks import images, networks
 
@@ -163,3 +165,21 @@ def test_numbers_go_along_whole():
     assert state["step"] is step
     assert state["history"] is history
     assert state["momentum_buffer"] is None
+
+
+@pytest.mark.parametrize("scheme", ["int4", "flightnn"])
+def test_what_is_trained_beside_a_weight_joins_its_optimizer_and_group(scheme):
+    network, other = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, 2)) for _ in range(2))
+    weights, rest = [network[0].weight], [network[0].bias, *network[1].parameters()]
+    own = torch.optim.SGD([{"params": rest}, {"params": weights}], lr=0.1)
+    foreign = torch.optim.SGD(other.parameters(), lr=0.1)
+    rules = QuantizationRules(learns_scales=scheme == "int4", overrides={"*": scheme})
+    swaps = plan_quantization(network, torch.randn(1, 1, 8, 8), scheme, rules).apply(network)
+    for optimizer in (own, foreign):
+        swap_parameters(optimizer, swaps)
+    assert [len(group["params"]) for group in foreign.param_groups] == [4]
+    held = [parameter for group in own.param_groups for parameter in group["params"]]
+    assert len(held) == len(set(held)) > 4
+    assert set(held) == set(network.parameters())
+    (quantizer,) = network[0].parametrizations.weight
+    assert set(quantizer.parameters()) <= set(own.param_groups[1]["params"])

@@ -82,6 +82,32 @@ def test_does_not_observe_in_evaluation_nor_when_frozen():
         assert torch.equal(quantizer.state_dict()[name], before[name])
 
 
+def learned_and_frozen():
+    quantizer = ActivationFakeQuantizer("learned").train()
+    quantizer.observe(torch.tensor([-1.0, 1.0]))
+    network = nn.Sequential(nn.Linear(3, 3), quantizer)
+    x = torch.randn(8, 3)
+    network(x).square().sum().backward()
+    assert quantizer.factor.grad
+    network.zero_grad()
+    freeze_observers(network)
+    return network, x
+
+
+def test_a_learned_range_does_not_train_when_frozen():
+    network, x = learned_and_frozen()
+    output = network(x)
+    output.square().sum().backward()
+    assert network[1].factor.grad is None
+    assert network[0].weight.grad.any()
+
+
+def test_a_frozen_range_is_in_the_graph_as_distributed_training_expects():
+    network, x = learned_and_frozen()
+    inputs = [node for node, _ in network(x).grad_fn.next_functions if node is not None]
+    assert any(getattr(node, "variable", None) is network[1].factor for node in inputs)
+
+
 def test_passes_values_before_the_first_observation_and_an_empty_batch():
     quantizer = ActivationFakeQuantizer()
     assert quantizer.eval()(torch.tensor([1.2345])).item() == pytest.approx(1.2345)

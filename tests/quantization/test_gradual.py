@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.quantization.gradual import GradualRounding, round_largest
@@ -89,6 +90,26 @@ def test_copies_get_the_levels_of_the_network_itself():
         assert own.is_rounded.all()
         assert torch.equal(own.values, other.values)
         assert own.values is not other.values
+
+
+def test_an_average_of_equal_levels_is_the_same_level():
+    weight = torch.randn(4, 50)
+    rounding = GradualRounding(get_scheme("int8"), weight)
+    rounding.round_largest(weight, 1.0)
+    average = AveragedModel(rounding, avg_fn=get_ema_avg_fn(0.9), use_buffers=True)
+    expected = rounding(weight).values
+    for _ in range(20):
+        average.update_parameters(rounding)
+    assert torch.equal(average.module(weight).values, expected)
+
+
+def test_levels_of_older_checkpoints_are_loaded():
+    weight = torch.randn(4, 50)
+    rounding, fresh = (GradualRounding(get_scheme("int8"), weight) for _ in range(2))
+    rounding.round_largest(weight, 0.5)
+    state = rounding.state_dict()
+    fresh.load_state_dict({**state, "values": state["values"].to(torch.int8)})
+    assert torch.equal(fresh(weight).weight, rounding(weight).weight)
 
 
 def test_terms_that_are_decided_in_training_are_refused():

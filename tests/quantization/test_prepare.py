@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 
 from lightning_cost import export, measure
 from lightning_cost.cost.resource import Resource
+from lightning_cost.network.deploy import deployed_copy
 from lightning_cost.network.lineage import (
     apply_change,
     lineage_from_list,
@@ -126,6 +127,43 @@ def test_tensors_changed_in_place():
     assert change.outputs == ("0.2", "2.bn2", "3.bn2")
 
 
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Stages(nn.ModuleList):
+    def forward(self, x):
+        for stage in self:
+            x = x + stage(x)
+        return x
+
+
+class Named(nn.ModuleDict):
+    def forward(self, x):
+        return torch.cat([stage(x) for stage in self.values()], 1)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        Residual(nn.Conv2d(4, 4, 1), nn.GELU()),
+        Stages([nn.Conv2d(4, 4, 1), nn.GELU()]),
+        Named({"a": nn.Conv2d(4, 2, 1), "b": nn.Conv2d(4, 2, 1)}),
+    ],
+)
+def test_containers_of_their_own_forward_keep_their_children(container):
+    network = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), container, nn.Conv2d(4, 3, 1)).eval()
+    x, children = torch.randn(8, 2, 5, 5), list(container.children())
+    expected = network(x)
+    change = plan_quantization(network, x)
+    assert change.sources["3"] == "3"
+    apply_change(network, change)
+    calibrate(network, [x])
+    assert list(container.children()) == children
+    assert (network.eval()(x) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_functions_and_repeated_calls():
     network, x = trained("functional")
     change = plan_quantization(network, x)
@@ -183,6 +221,30 @@ def test_transformer():
     assert change.left_float == {}
     assert change.sources["encoder.self_attn.in_proj.0"] == "embedding"
     assert change.weights == (*change.sources, "embedding")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_encoder_of_padded_batches():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+            self.encoder, self.last = nn.TransformerEncoder(layer, 1), nn.Linear(8, 3)
+
+        def forward(self, x, padding):
+            mixed = self.encoder(x, src_key_padding_mask=padding)
+            return self.last(mixed.masked_fill(padding[..., None], 0).sum(1))
+
+    torch.manual_seed(0)
+    network, x = Masked().eval(), torch.randn(4, 5, 8)
+    padding = torch.arange(5) >= torch.tensor([[5], [3], [4], [1]])
+    with torch.no_grad():
+        expected = network(x, padding)
+        apply_change(network, plan_quantization(network, (x, padding)))
+        calibrate(network, [(x, padding)])
+        found = network.eval()(x, padding)
+        assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+        assert torch.equal(deployed_copy(network, (x, padding))(x, padding), found)
 
 
 def test_attention_that_stays_closed():

@@ -170,8 +170,8 @@ class Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (margin,) = ctx.saved_tensors
-        sigmoid = (margin / 0.1).sigmoid()
-        return gradient * sigmoid * (1 - sigmoid) / 0.1, None
+        margin = margin / 0.1
+        return gradient * (margin.sigmoid() * (-margin).sigmoid() / 0.1), None
 
 
 def by_gates(rounding, weight, thresholds):

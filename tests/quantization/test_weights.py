@@ -76,6 +76,27 @@ def test_learned_scale_has_the_gradient_of_torch(bits):
     assert torch.allclose(ours.scale.grad, scale.grad, rtol=1e-4)
 
 
+def test_a_learned_scale_below_zero_has_the_gradient_of_its_magnitude():
+    scheme, weight = get_scheme("int4"), torch.randn(3, 20)
+    gradients = []
+    for sign in (torch.ones(3), torch.tensor([-1.0, 1.0, -1.0])):
+        rounding = LearnedScale(scheme, weight)
+        with torch.no_grad():
+            rounding.scale.mul_(sign)
+        rounding(weight).weight.square().sum().backward()
+        gradients.append(sign * rounding.scale.grad)
+    assert gradients[0].all()
+    assert torch.equal(*gradients)
+
+
+def test_a_learned_scale_of_zero_moves_up_from_there():
+    rounding = LearnedScale(get_scheme("int4"), torch.ones(1, 4))
+    with torch.no_grad():
+        rounding.scale.zero_()
+    rounding(torch.ones(1, 4)).weight.sum().neg().backward()
+    assert rounding.scale.grad < 0
+
+
 def layer_with_norm():
     torch.manual_seed(0)
     layer, norm = nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5)

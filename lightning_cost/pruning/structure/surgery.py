@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from typing_extensions import override
 
 from lightning_cost.cost.forward import observing
+from lightning_cost.network.attention import avoid_nested_tensors
 from lightning_cost.network.lineage import Change, ParameterSwap, apply_change
 from lightning_cost.pruning.structure.grouping import Grouping
 from lightning_cost.pruning.structure.heads import follow_num_heads
@@ -45,6 +46,7 @@ class RemoveChannels(Change):
         for name, owner in owners.items():
             for attribute, (_, after) in self.attributes[name].items():
                 setattr(owner, attribute, after)
+        avoid_nested_tensors(network)
         return swaps
 
     @override

@@ -35,12 +35,14 @@ class Contents:
         grids: The quantise/dequantise operators of activations.
         layers: The stored weight and bias of each layer that has them.
         tensors: All else that the network's state holds; tied ones under each of their names.
+        dtypes: What each layer, and each buffer outside the state, computes in if not float32.
     """
 
     lineages: dict[str, list[dict[str, Any]]]
     grids: dict[str, QuantizeDequantize]
     layers: dict[str, tuple[StoredIntegers, StoredIntegers | None]]
     tensors: dict[str, Tensor]
+    dtypes: dict[str, str]
 
     @classmethod
     def of(cls, network: nn.Module) -> "Contents":
@@ -50,6 +52,9 @@ class Contents:
             ValueError: If something in its state has no form in a packed file.
         """
         modules = dict(network.named_modules())
+        layers = stored_layers(network)
+        dtypes = {name: weight.dtype for name, (weight, _) in layers.items()}
+        dtypes |= {name: buffer.dtype for name, buffer in unsaved_buffers(network).items()}
         return cls(
             lineages={
                 name: lineage_to_list(lineage_of(module))
@@ -61,8 +66,11 @@ class Contents:
                 for name, module in modules.items()
                 if isinstance(module, QuantizeDequantize)
             },
-            layers=stored_layers(network),
+            layers=layers,
             tensors={name: _checked(name, value) for name, value in plain_state(network).items()},
+            dtypes={
+                name: name_of(dtype) for name, dtype in dtypes.items() if dtype != torch.float32
+            },
         )
 
     def header(self) -> dict[str, Any]:
@@ -78,6 +86,7 @@ class Contents:
                 else [name, first[name]]
                 for name, tensor in self.tensors.items()
             ],
+            "dtypes": self.dtypes,
         }
 
     def num_bytes(self) -> int:
@@ -153,6 +162,16 @@ def plain_state(network: nn.Module) -> dict[str, Any]:
         for name, value in network.state_dict(keep_vars=True).items()
         if name.rpartition(".")[2] != _COUNTER
         and not any(f"{name.rpartition('.stored_')[0]}.stored_" == one for one in stored)
+    }
+
+
+def unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers in floating point that the state of ``network`` does not hold, by name."""
+    state = network.state_dict()
+    return {
+        name: buffer
+        for name, buffer in network.named_buffers()
+        if name not in state and name_of(buffer.dtype) in DTYPES and buffer.is_floating_point()
     }
 
 

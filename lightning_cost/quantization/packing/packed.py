@@ -63,7 +63,7 @@ def load_packed(network: nn.Module, path: str | Path) -> nn.Module:
 
     Returns:
         ``network``, converted and in evaluation mode. It computes what the saved one did, bit for
-        bit.
+        bit and in the same dtypes, whichever it was built in.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -17,9 +17,11 @@ from lightning_cost.quantization.convert import (
 )
 from lightning_cost.quantization.packing import scales
 from lightning_cost.quantization.packing.codecs import CODECS
-from lightning_cost.quantization.packing.contents import DTYPES, plain_state
+from lightning_cost.quantization.packing.contents import DTYPES, plain_state, unsaved_buffers
 from lightning_cost.quantization.packing.positions import without_masks
 from lightning_cost.quantization.weights import parametrized
+
+_USUAL = "float32"
 
 
 class MismatchError(Exception):
@@ -52,6 +54,7 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
     """Make ``network``, freshly built, in place the one that ``header`` describes.
 
     Nothing is allocated by a size in the file alone: every shape in it must be the network's own.
+    What each part computes in is that of the file, whatever ``network`` was built in.
 
     Raises:
         MismatchError: If the network is of another architecture.
@@ -65,9 +68,12 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
             replay(modules[name], lineage_from_list(records))
         except ValueError as error:
             raise MismatchError(f"another one: {error}") from None
+    dtypes = header.get("dtypes")  # older files have none, and go by the network
     factors = [_read_grid(network, name, read) for name in header["grids"]]
     for name, codec, shape, *form in header["layers"]:
         layer, bits, dtype = _layer(network, name, shape)
+        if dtypes is not None:
+            dtype = DTYPES[dtypes.get(name, _USUAL)]
         rows = CODECS[codec].decode(read, shape[0], _product(shape[1:]))
         values = torch.from_numpy(rows.astype("int8")).reshape(shape)
         scale = scales.decode_scale(read, form[0], shape[0])
@@ -75,6 +81,9 @@ def rebuild(network: nn.Module, header: Mapping[str, Any], read: Reader) -> None
         bias = _read_bias(read, weight, factors, *form[1:]) if form[1:] else None
         install_integers(layer, weight, bias)
     _load_tensors(network, header["tensors"], read)
+    if dtypes is not None:
+        for name, buffer in unsaved_buffers(network).items():
+            buffer.data = buffer.to(DTYPES[dtypes.get(name, _USUAL)])
     read.finish()
 
 

@@ -130,3 +130,20 @@ def test_channels_that_are_gone_do_not_come_back():
     first, second = (Plan(kept={"0": kept}, num_channels={"0": 4}) for kept in ((0, 1), (1, 2)))
     with pytest.raises(ValueError, match="plan must keep channels that are still there"):
         removal(grouping, second, first)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_with_fewer_heads_takes_padded_batches():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    network = nn.Sequential(nn.TransformerEncoder(layer, 1)).eval()
+    x, padding = torch.randn(2, 4, 16), torch.tensor([[False] * 4, [False, False, True, True]])
+    grouping = channel_groups(network, x)
+    heads = next(group for group in grouping.groups if group.block > 1)
+    kept = {name: tuple(range(num)) for name, num in grouping.num_channels.items()}
+    kept[heads.name] = kept[heads.name][: heads.num_channels // 2]
+    removal(grouping, Plan(kept=kept, num_channels=grouping.num_channels)).apply(network)
+    with torch.no_grad():
+        expected = network[0](x[1:, :2])
+        found = network[0](x, src_key_padding_mask=padding)
+    torch.testing.assert_close(found[1:, :2], expected)

@@ -268,3 +268,40 @@ def test_batch_norms_without_statistics_are_not_taken_for_folded_ones(tmp_path):
     network = converted(randomised(build()), x)
     loaded = load_packed(build(), save_packed(network, tmp_path / "network"))
     assert is_same(loaded(x), network(x))
+
+
+class Mixed(nn.Module):
+    """Layers with and without quantised weights, and a buffer that its state does not hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.norm, self.last = nn.LayerNorm(4), nn.Linear(4, 3)
+        self.register_buffer("offset", torch.linspace(0, 1, 4), persistent=False)
+
+    def forward(self, x):
+        return self.last(self.norm(self.stem(x).mean(1) + self.offset))
+
+
+@pytest.mark.parametrize("built", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
+)
+def test_what_a_layer_computes_in_is_the_files(dtype, built, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 6, 6, dtype=dtype)
+    network = converted(Mixed().to(dtype).eval(), x)
+    expected = network(x)
+    save_packed(network, tmp_path / "network")
+    loaded = load_packed(Mixed().to(built), tmp_path / "network")
+    assert expected.dtype is dtype
+    assert torch.equal(loaded(x), expected)
+
+
+def test_file_without_dtypes_goes_by_the_network(tmp_path):
+    x = torch.randn(5, 2, 6, 6, dtype=torch.bfloat16)
+    network = converted(Mixed().bfloat16().eval(), x)
+    save_packed(network, tmp_path / "network")
+    change(tmp_path / "network", lambda header, body: header.pop("dtypes") and None)
+    loaded = load_packed(Mixed().bfloat16(), tmp_path / "network")
+    assert torch.equal(loaded(x), network(x))
