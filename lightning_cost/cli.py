@@ -31,6 +31,7 @@ from lightning_cost.job import (
     build,
     fit_composed,
     fit_saved,
+    recalled,
     to_run_config,
 )
 from lightning_cost.recipe.config import RunConfig
@@ -115,11 +116,11 @@ class SweepReport(HydraCallback):
         budgets: list[ModelBudget] = []
         try:
             for words in _single_runs(list(config.hydra.overrides.task)):
-                composed = hydra.compose(config.hydra.job.config_name, words)
+                composed = recalled(hydra.compose(config.hydra.job.config_name, words), words)
                 budget = OmegaConf.to_object(composed.budget)
                 assert isinstance(budget, ModelBudget)
                 budgets.append(budget)
-        except (ValueError, TypeError, HydraException, OmegaConfBaseException):
+        except (ValueError, TypeError, OSError, HydraException, OmegaConfBaseException):
             return  # the run that it belongs to will say so
         announce(Path(config.hydra.sweep.dir), budgets)
 

@@ -11,6 +11,8 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,6 +34,8 @@ KEPT = 0
 BAD_INPUT = 2
 BROKEN = 3
 INTERRUPTED = 130
+_OF_PLACE = ("run_dir", "resume", "repeats", "shared_search")
+"""Settings that say where a run is carried out and comes from, and not what it does."""
 
 
 @dataclass(kw_only=True)
@@ -97,13 +101,7 @@ def fit_composed(composed: DictConfig) -> int:
         ValueError: If the configuration asks for what cannot be.
     """
     job = HydraConfig.get()
-    overrides = list(job.overrides.task)
-    if composed.resume is not None:
-        composed = _saved("resume", composed.resume, overrides)
-    elif composed.repeats is not None:
-        run_dir = composed.run_dir
-        composed = _saved("repeats", composed.repeats, overrides)
-        composed.run_dir, composed.resume = run_dir, None
+    composed = recalled(composed, list(job.overrides.task))
     if job.mode != RunMode.MULTIRUN:
         return _fit(composed)
     sweep_dir = Path(job.sweep.dir)
@@ -120,10 +118,39 @@ def fit_composed(composed: DictConfig) -> int:
     return _fit_in_sweep(composed)
 
 
+def recalled(composed: DictConfig, overrides: list[str]) -> DictConfig:
+    """``composed``, or the configuration of the run that it resumes or repeats.
+
+    Args:
+        composed: By Hydra.
+        overrides: Of this command line, which change what was saved.
+
+    Raises:
+        ValueError: If there is no such run, or an override does not fit its configuration.
+        OSError: If its configuration cannot be read.
+    """
+    if composed.resume is not None:
+        return _saved("resume", composed.resume, overrides)
+    if composed.repeats is None:
+        return composed
+    found = _saved("repeats", composed.repeats, overrides)
+    found.run_dir, found.resume, found.shared_search = composed.run_dir, None, None
+    return found
+
+
 def _is_of(run_dir: Path, composed: DictConfig) -> bool:
-    """Whether ``run_dir`` is of a run with the configuration ``composed``."""
+    """Whether ``run_dir`` is of a run with the configuration ``composed``, wherever that lay."""
     saved = run_dir / CONFIG_NAME
-    return saved.exists() and saved.read_text() == OmegaConf.to_yaml(composed, resolve=True)
+    try:
+        kept = read_yaml(saved) if saved.exists() else None
+    except UnreadableError:
+        return False
+    if not isinstance(kept, dict):
+        return False
+    # by way of YAML, as the other one
+    ours = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(composed, resolve=True)))
+    assert isinstance(ours, dict)
+    return all(ours.get(key) == kept.get(key) for key in {*ours, *kept} - {*_OF_PLACE})
 
 
 def fit_saved(path: Path) -> int:
@@ -234,8 +261,10 @@ def _saved(name: str, run_dir: str, overrides: list[str]) -> DictConfig:
             f"{name} must be the directory of {kind}, got {run_dir!r} without {CONFIG_NAME}; give "
             "the directory that the run printed, or start it anew where it had not begun"
         )
-    groups = [word for word in overrides if "." not in word.partition("=")[0]]
-    groups = [word for word in groups if (conf_dir() / word.partition("=")[0]).is_dir()]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    groups = [
+        str(entry.input_line) for entry in parsed if (conf_dir() / entry.key_or_group).is_dir()
+    ]
     if groups:
         raise ValueError(
             f"{name} takes the configuration of {kind}, of which single settings can be changed, "
@@ -251,13 +280,33 @@ def _saved(name: str, run_dir: str, overrides: list[str]) -> DictConfig:
             "directory again, or start the run anew"
         ) from None
     try:
-        merged = OmegaConf.merge(schema, kept, OmegaConf.from_dotlist(overrides))
+        started = OmegaConf.merge(schema, kept)
+        merged = OmegaConf.merge(started, _changes(name, parsed))
+        assert isinstance(started, DictConfig)
+        assert isinstance(merged, DictConfig)
+        # it is saved resolved: what was ${seed} is a number there, which would not follow
+        has_one_seed = started.data.get("seed") == started.seed
+        is_kept = all(entry.key_or_group != "data.seed" for entry in parsed)
+        if name == "repeats" and has_one_seed and is_kept:
+            merged.data.seed = merged.seed
     except OmegaConfBaseException as error:
         raise ValueError(
             f"{name} must go with overrides that fit {str(saved)!r}, got: {error}; leave them out"
         ) from error
-    assert isinstance(merged, DictConfig)
     return merged
+
+
+def _changes(name: str, overrides: list[Override]) -> DictConfig:
+    """What ``overrides`` set, as a nested configuration."""
+    changes = OmegaConf.create()
+    for entry in overrides:
+        if entry.is_delete():
+            raise ValueError(
+                f"{name} must go with overrides that set something, got {entry.input_line!r}; set "
+                f"it to null, as in {entry.key_or_group}=null"
+            )
+        OmegaConf.update(changes, entry.key_or_group, entry.value(), merge=True, force_add=True)
+    return changes
 
 
 def _filled(model: dict[str, Any], data: Any) -> dict[str, Any]:

@@ -165,9 +165,8 @@ def main_conf() -> int:
     for name in options("energy"):
         composed[f"energy/{name}"] = f"read, {EnergyModel.load(name).dram:g} for DRAM"
         runs_of[f"energy/{name}"] = ["none: read alone"]
-    for name in options("prices"):
-        composed[f"prices/{name}"] = f"read, {len(Prices.load(name).grid)} grids"
-        runs_of[f"prices/{name}"] = ["none: read alone"]
+    composed["prices"] = f"read, {len(Prices.default().grid)} grids"
+    runs_of["prices"] = ["none: read alone"]
     with contextlib.redirect_stdout(io.StringIO()):
         code = main(["plan", *overrides_of(QUICKEST)])
     composed["plan"], runs_of["plan"] = f"exit code {code}", ["plan"]

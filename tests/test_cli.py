@@ -479,6 +479,27 @@ def test_a_sweep_is_planned_without_running_it(capsys):
     assert list(Path().iterdir()) == []
 
 
+def test_a_plan_takes_a_price_file(tmp_path, capsys):
+    rent = "{value: 0.25 USD/h, hardware: nvidia_t4, num_devices: 1, source: us, date: '2026'}"
+    (tmp_path / "mine.yaml").write_text(f"rents: {{ours: {rent}}}")
+    _, planned = plan(capsys, f"prices={tmp_path / 'mine.yaml'}")
+    assert planned["spend"]["usd"]["assumptions"] == "rent, $0.25 a device and hour"
+    # that of the hardware alone, as fit takes it
+    words = ["--cfg=job", "hardware=nvidia_t4", f"hardware.prices={tmp_path / 'mine.yaml'}"]
+    assert cli.main(["plan", *words]) == cli.KEPT
+    assert f"\n  prices: {tmp_path / 'mine.yaml'}\n" in capsys.readouterr().out
+
+
+def test_a_plan_takes_the_machine_that_trains_as_a_fit_does(capsys):
+    _, expected = plan(capsys)  # train_on=nvidia_t4
+    words = [word for word in QUICK if not word.startswith("trainer=")]
+    assert cli.main(["plan", "hardware@train_hardware=nvidia_t4", *words]) == cli.KEPT
+    planned = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert planned["spend"] == expected["spend"]
+    # train_on= goes first
+    assert plan(capsys, "hardware@train_hardware=nvidia_a100")[1]["spend"] == expected["spend"]
+
+
 def test_a_transformer_is_planned_from_its_dimensions(capsys):
     words = ["num_layers=96", "width=12288", "tokens=300e9"]
     words = [f"transformer.{word}" for word in words]

@@ -51,7 +51,7 @@ def parse_section(content: Mapping[str, Any], section: str) -> Mapping[str, Any]
     if not isinstance(entries, Mapping):
         raise ValueError(
             f"{section} of a price file must hold names and figures, got {entries!r}; "
-            "see conf/prices/default.yaml"
+            "see conf/prices.yaml"
         )
     return entries
 
@@ -130,7 +130,7 @@ def _check_entry(entry: Any, place: str) -> None:
     if not isinstance(entry, Mapping) or any(entry.get(name) is None for name in _ENTRIES):
         raise ValueError(
             f"{place} of a price file must have a value, a source and a date, got {entry!r}; "
-            "see conf/prices/default.yaml"
+            "see conf/prices.yaml"
         )
     extra = () if not place.startswith("rents.") else ("hardware", "num_devices")
     unknown = sorted(set(entry) - {*_ENTRIES, *extra})
@@ -151,7 +151,7 @@ def parse_devices(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(hardware, str) or not isinstance(num_devices, int) or num_devices < 1:
         raise ValueError(
             f"{place} must name its hardware and num_devices >= 1, got {hardware!r} and "
-            f"{num_devices!r}; see conf/prices/default.yaml"
+            f"{num_devices!r}; see conf/prices.yaml"
         )
     return {"hardware": hardware, "num_devices": num_devices}
 

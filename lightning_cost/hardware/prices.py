@@ -18,6 +18,7 @@ from lightning_cost.hardware.price_file import (
 
 WORLD = "world"
 DEFAULT = "default"
+_FILE = "prices.yaml"  # not in a folder of its own: Hydra would take prices= for a group
 _SECTIONS = ("electricity", "grid", "rents")
 
 
@@ -61,7 +62,7 @@ class Prices:
         >>> Prices.default().co2_kg_per_kwh().value
         0.445
         """
-        return cls._parse(read_description(conf_dir() / "prices" / f"{DEFAULT}.yaml"))
+        return cls._parse(read_description(conf_dir() / _FILE))
 
     @classmethod
     def load(cls, name_or_path: str | Path = DEFAULT) -> Self:
@@ -78,10 +79,10 @@ class Prices:
         if path.suffix not in (".yaml", ".yml"):
             raise ValueError(
                 f"prices must be {DEFAULT!r} or the path of a YAML file, got {str(path)!r}; "
-                "see conf/prices/default.yaml"
+                f"see conf/{_FILE}"
             )
         own = read_description(path)
-        merged = read_description(conf_dir() / "prices" / f"{DEFAULT}.yaml") | {"name": path.stem}
+        merged = read_description(conf_dir() / _FILE) | {"name": path.stem}
         for section, entries in own.items():
             if section in _SECTIONS and isinstance(entries, Mapping):
                 merged[section] = {**merged[section], **entries}

@@ -42,7 +42,7 @@ from lightning_cost.recipe.run_report import report_of
 from lightning_cost.recipe.smallest import require_reachable
 from lightning_cost.report.files import save_report, write_text
 from lightning_cost.report.html import write_report
-from lightning_cost.report.limits import broken_limits, keeps_its_word
+from lightning_cost.report.limits import broken_limits, broken_parity, keeps_its_word
 from lightning_cost.report.table import cost_table
 from lightning_cost.runtime.contract import get_runtime
 from lightning_cost.zoo.classifier import ImageClassifier, LearningPhase
@@ -138,13 +138,9 @@ def fit(
     write_report(run_dir)
     print(cost_table(report))
     broken = [f"limit broken: {sentence}" for sentence in broken_limits(report)]
-    parity = report["parity"]
-    if not parity["passed"]:
-        broken.append(
-            f"parity broken: on {parity['runtime']} the file computes something else than the "
-            f"trained network: largest error {parity['max_abs_error']}, output range "
-            f"{parity['output_range']}, share of equal predictions {parity['top1_agreement']}"
-        )
+    difference = broken_parity(report)
+    if difference is not None:
+        broken.append(f"parity broken: {difference}")
     for sentence in broken:
         print(sentence)
     print(f"report: {run_dir / 'report.html'}")

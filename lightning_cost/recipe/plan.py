@@ -122,7 +122,8 @@ def plan_transformer(config: PlanConfig) -> RunPlan:
         ValueError: If a setting is out of range, or the hardware's peak is not known.
     """
     model = config.transformer
-    hardware = config.hardware if config.train_on is None else _trained_on(config)
+    is_told = config.train_on is not None or config.train_hardware is not None
+    hardware = _trained_on(config) if is_told else config.hardware
     machine = TrainingMachine.of(
         hardware,
         num_devices=config.num_devices or config.trainer.devices,

@@ -20,9 +20,25 @@ def broken_limits(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def broken_parity(report: Mapping[str, Any]) -> str | None:
+    """In what the deployed file differs from what was trained.
+
+    Returns:
+        ``None`` where it does not, or was not compared.
+    """
+    parity = report["parity"]
+    if parity is None or parity["passed"]:
+        return None
+    return (
+        f"on {parity.get('runtime') or 'its runtime'} the file computes something else than the "
+        f"trained network: largest error {parity['max_abs_error']}, output range "
+        f"{parity['output_range']}, share of equal predictions {parity['top1_agreement']}"
+    )
+
+
 def keeps_its_word(report: Mapping[str, Any]) -> bool:
     """Whether every limit is kept, and the deployed file computes what was trained."""
-    return not broken_limits(report) and bool(report["parity"]["passed"])
+    return not broken_limits(report) and broken_parity(report) is None
 
 
 def model_limits(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_cost.report.limits import broken_parity
 from lightning_cost.report.markup import Markup, element, join, pairs, section, table
 from lightning_cost.report.quantities import (
     UNKNOWN,
@@ -43,7 +44,10 @@ def header(report: Report) -> Markup:
     verdict = "No limit was set" if not limits else "Every limit kept"
     if num_broken:
         verdict = f"{num_broken} of {len(limits)} limit{'s' * (len(limits) > 1)} not kept"
-    tone = "broken" if num_broken else "kept"
+    differs = broken_parity(report) is not None
+    if differs:
+        verdict += "; the deployed file does not compute what was trained"
+    tone = "broken" if num_broken or differs else "kept"
     note = report["note"]
     facts = [
         ("device", report["device"]["name"]),
@@ -66,12 +70,24 @@ def budget(report: Report) -> Markup:
     """One bar per limit: the dense network as an outline, the final one filled, the limit."""
     bars = []
     for name, entry in report["budget"].items():
-        bars.append(_bar(label(name), entry, report["dense"]["cost"].get(name)))
+        bars.append(_bar(label(name), entry, _dense(entry, report["dense"]["cost"].get(name))))
     for name, entry in report["training_budget"].items():
         bars.append(_bar(f"{label(name)} of the run", entry, None))
     empty = element("p", "No limit was set: nothing to keep.", class_="empty")
     hint = "Outline: dense network. Filled: as deployed, hatched where estimated. Red: the limit."
     return section("Budget", *(bars or [empty]), hint=hint if bars else None)
+
+
+def _dense(entry: Mapping[str, Any], alone: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What a limit's percentage is of: the dense network under the conditions of its value.
+
+    Args:
+        entry: Of the limit.
+        alone: The dense network on the fastest that it has, where the entry does not know better.
+    """
+    if entry["dense"] is None or (alone is not None and alone["value"] == entry["dense"]):
+        return alone
+    return {"value": entry["dense"], "method": entry["method"] or "not known how"}
 
 
 def _bar(name: str, entry: Mapping[str, Any], dense: Mapping[str, Any] | None) -> Markup:

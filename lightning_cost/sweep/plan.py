@@ -29,6 +29,7 @@ _PARTS = (
     *STRUCTURAL,
     "training",
     "train_on",
+    "train_hardware",
     "num_devices",
     "utilisation",
     "num_samples",

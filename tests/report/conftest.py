@@ -260,6 +260,12 @@ def make_report() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def unfaithful() -> dict[str, Any]:
+    """The parity of a file that computes something else than was trained."""
+    return build()["parity"] | {"passed": False, "top1_agreement": 0.1}
+
+
+@pytest.fixture
 def pruning() -> dict[str, Any]:
     return cuts()
 

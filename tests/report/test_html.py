@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import pytest
 
+from lightning_cost.cost.measurement import Measurement, Method
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.document import Stage
 from lightning_cost.report.html import render_report, write_report
@@ -171,6 +172,36 @@ def test_a_limit_that_is_not_kept_leads_the_page(make_report):
     text = Reader(render_report(make_report(limits={Resource.macs: 1e6}))).text
     assert "1 of 2 limits not kept" in text
     assert "4562.7 % over" in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [(1e8, "Every limit kept"), (1e6, "1 of 2 limits not kept"), (None, "No limit was set")],
+)
+def test_a_file_that_computes_something_else_leads_the_page(make_report, unfaithful, limit, words):
+    limits = {} if limit is None else {Resource.macs: limit}
+    training = {} if limit is None else {"wall_clock_s": 7200.0}
+    report = make_report(limits=limits, training_limits=training, parity=unfaithful)
+    page = render_report(report)
+    said = f"{words}; the deployed file does not compute what was trained"
+    assert f'<p class="verdict broken">{said}</p>' in page
+    assert "verdict kept" not in page
+
+
+def test_the_bar_of_a_limit_shows_the_dense_network_that_its_percentage_is_of(make_report):
+    # alone, on its fastest runtime, it takes 2.94 ms
+    base = {Resource.latency_ms: Measurement(value=3.2, unit="ms", method=Method.measured)}
+    page = render_report(make_report(limits={Resource.latency_ms: 1.6}, base=base))
+    bars = page[page.index("Budget</h2>") : page.index("Before and after")]
+    assert "dense 3.20 ms (measured)" in bars
+    assert f'class="dense" style="width:{100 / 1.02:.2f}%"' in bars
+    assert f'class="limit" style="left:{50 / 1.02:.2f}%"' in bars
+
+
+def test_the_bar_of_a_limit_whose_dense_value_is_not_known_shows_that_of_the_report(make_report):
+    base = {Resource.macs: Measurement.exact(Resource.macs, 1)}
+    page = render_report(make_report(limits={Resource.latency_ms: 1.6}, base=base))
+    assert "dense 2.94 ms (measured)" in page
 
 
 def _luminance(colour):

@@ -1,7 +1,7 @@
 import pytest
 
 from lightning_cost.cost.resource import Resource
-from lightning_cost.report.limits import broken_limits
+from lightning_cost.report.limits import broken_limits, broken_parity, keeps_its_word
 
 
 def test_headroom_is_one_minus_cost_over_limit(make_report):
@@ -40,3 +40,19 @@ def test_a_training_limit_on_unknown_spend_is_not_kept(make_report):
     entry = make_report(training_limits={"usd": 3.0})["training_budget"]["usd"]
     assert (entry["value"], entry["kept"]) == (None, False)
     assert entry["reason"] == "the run does not know its usd"
+
+
+def test_a_run_keeps_its_word_by_its_limits_and_by_its_file(make_report, unfaithful):
+    limits, broken = {Resource.macs: 1e8}, {Resource.macs: 1e6}
+    assert keeps_its_word(make_report(limits=limits))
+    assert keeps_its_word(make_report(limits=limits, parity=None))  # not compared
+    assert not keeps_its_word(make_report(limits=broken))
+    assert not keeps_its_word(make_report(limits=limits, parity=unfaithful))
+
+
+def test_broken_parity_says_by_how_much(make_report, unfaithful):
+    assert broken_parity(make_report()) is None
+    assert broken_parity(make_report(parity=unfaithful)) == (
+        "on openvino the file computes something else than the trained network: largest error "
+        "0.112, output range 18.4, share of equal predictions 0.1"
+    )

@@ -98,6 +98,9 @@ def _outcome(trial: TrialRecord, rows: Mapping[str, SweepRow], front: Collection
     elif trial.state == "finished":
         words.append("beaten" if trial.run_dir in rows else "its report is not here")
     words += [over(name, excess) for name, excess in trial.violations.items()]
+    row = rows.get(str(trial.run_dir))
+    if row is not None and not row.is_faithful:
+        words.append("the deployed file does not compute what was trained")
     if trial.reason is not None:
         words.append(trial.reason)
     return join(["; ".join(words)])

@@ -23,7 +23,7 @@ class Best:
         limits: The budget, by resource.
         is_asked: Whether the sweep had this budget, and not only a wider one.
         metric: By which it is the best.
-        run: Its directory; ``None`` where no run keeps the budget.
+        run: Its directory; ``None`` where no run keeps the budget by a faithful file.
         value: Of the metric.
     """
 
@@ -46,7 +46,8 @@ def best_runs(
     """The best run by each metric of ``objectives`` and within each budget, widest first.
 
     After the budgets that were asked for come tighter ones of a single resource alone, down to
-    the cheapest run: one for each further run that is the best there.
+    the cheapest run: one for each further run that is the best there. A run whose file computes
+    something else than was trained is never the best.
 
     Args:
         rows: The runs.
@@ -54,6 +55,7 @@ def best_runs(
         asked: Further budgets, beside those of ``rows``.
     """
     budgets = _distinct([*asked, *(row.limits for row in rows)])
+    rows = [row for row in rows if row.is_faithful]
     limited = dict.fromkeys(name for limits in budgets for name in limits)
     if len(budgets) > _MAX_BUDGETS:
         budgets = []  # percentages of what differs from run to run
@@ -99,7 +101,10 @@ def best(runs: Iterable[Best], rows: Sequence[SweepRow], resources: Sequence[str
     by = ["metric"] if len(metrics) > 1 else []
     value = "value" if len(metrics) > 1 else metrics[0]
     header = ["budget", "best run", *by, value, *map(label, resources)]
-    hint = "Among the runs whose cost, as delivered, keeps the budget."
+    hint = (
+        "Among the runs whose cost, as delivered, keeps the budget, and whose file computes what "
+        "was trained."
+    )
     return section("Best run per budget", table(header, lines, "best"), hint=hint)
 
 

@@ -56,7 +56,7 @@ def sweep_table(sweep: Sweep, study: Study | None = None) -> str:
     front = pareto_front([row.values for row in sweep.rows], objectives)
     names = _usual(sweep.rows, objectives)
     metrics = [name for name in objectives if not is_resource(name)]
-    header = ["run", "", *map(label, names), *metrics, "limits", "settings"]
+    header = ["run", "", *map(label, names), *metrics, "verdict", "settings"]
     rows = [
         [
             row.run,

@@ -14,7 +14,7 @@ from lightning_cost.report.sweep.rows import Direction, SweepRow, pareto_front
 _KINDS: Mapping[str, tuple[Shape, str]] = {
     "on-front": ("circle", "no run is both cheaper and better"),
     "off-front": ("circle", "beaten"),
-    "not-kept": ("square", "a limit was not kept"),
+    "not-kept": ("square", "a limit, or parity, was not kept"),
     "infeasible": ("cross", "infeasible, never trained"),
     "pruned": ("triangle", "pruned"),
     "dense-dot": ("circle", "dense network"),

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from lightning_cost.cost.resource import Resource
 from lightning_cost.report.files import REPORT_NAME, read_report
-from lightning_cost.report.limits import broken_limits
+from lightning_cost.report.limits import broken_limits, broken_parity
 from lightning_cost.report.quantities import is_better_when_lower
 
 Direction: TypeAlias = Literal["min", "max"]
@@ -27,10 +27,11 @@ class SweepRow:
         dense_cost: The dense network's.
         dense_metric: The dense network's deciding metric.
         limits: Of the model budget, by resource.
-        broken: One sentence per limit that was not kept.
+        broken: One sentence per limit that was not kept, and one if ``is_faithful`` is not.
         search: The search for its ranking; ``None`` where there was none.
         frontier: Networks along its ranking, where this run looked at them.
         spend: What it used, as in the report.
+        is_faithful: Whether the deployed file computes what was trained.
     """
 
     run: str
@@ -46,11 +47,12 @@ class SweepRow:
     search: Mapping[str, Any] | None = None
     frontier: tuple[Mapping[str, Any], ...] = ()
     spend: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_faithful: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, without the search, the frontier and the spend."""
+        """Plain data, without the search, the frontier, the spend and ``is_faithful``."""
         data = asdict(replace(self, search=None, frontier=(), spend={}))
-        del data["search"], data["frontier"], data["spend"]
+        del data["search"], data["frontier"], data["spend"], data["is_faithful"]
         return data | {"broken": list(self.broken)}
 
 
@@ -198,6 +200,7 @@ def _read(run: Path) -> dict[str, Any] | str:
 def _row(run: str, report: Mapping[str, Any], settings: Mapping[str, Any]) -> SweepRow:
     final, dense, metric = report["final"], report["dense"], report["metric"]
     pruning = report["pruning"] or {}
+    parity = broken_parity(report)
     cost_values = {name: measurement["value"] for name, measurement in final["cost"].items()}
     return SweepRow(
         run=run,
@@ -209,10 +212,11 @@ def _row(run: str, report: Mapping[str, Any], settings: Mapping[str, Any]) -> Sw
         dense_cost=dense["cost"],
         dense_metric=dense["metrics"].get(metric) if metric else None,
         limits={name: entry["limit"] for name, entry in report["budget"].items()},
-        broken=tuple(broken_limits(report)),
+        broken=(*broken_limits(report), *([] if parity is None else [f"parity broken: {parity}"])),
         search=pruning.get("search"),
         frontier=tuple(pruning.get("frontier", ())),
         spend=report["spend"],
+        is_faithful=parity is None,
     )
 
 

@@ -184,7 +184,7 @@ def hardware(random: Random, folder: Path) -> None:
 
 def prices(random: Random, folder: Path) -> None:
     """A price file."""
-    whole = yaml.safe_load((conf_dir() / "prices" / "default.yaml").read_text())
+    whole = yaml.safe_load((conf_dir() / "prices.yaml").read_text())
     found = Prices.load(_yaml(folder / "prices.yaml", whole, random))
     figures = [*found.electricity.values(), *found.grid.values(), found.pue]
     figures += [rent.per_hour for rent in found.rents.values()]

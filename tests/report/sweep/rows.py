@@ -3,7 +3,7 @@
 from lightning_cost.report.sweep.rows import SweepRow
 
 
-def rows_of(numbers, limit=None):
+def rows_of(numbers, limit=None, unfaithful=()):
     return [
         SweepRow(
             run=str(at),
@@ -16,6 +16,7 @@ def rows_of(numbers, limit=None):
             dense_metric=None,
             limits={} if limit is None else {"macs": limit},
             broken=(),
+            is_faithful=at not in unfaithful,
         )
         for at, (cost, accuracy) in enumerate(numbers)
     ]

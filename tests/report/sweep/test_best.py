@@ -42,3 +42,13 @@ def test_a_loss_is_to_be_small():
 def test_budgets_that_differ_from_run_to_run_are_not_listed():
     rows = [rows_of([(1, 1)], limit / 10)[0] for limit in range(20, 40)]
     assert [each.is_asked for each in best_runs(rows, {"acc": "max"})] == [False]
+
+
+@given(NUMBERS, st.integers(1, 7), st.sets(st.integers(0, 7)))
+def test_a_run_whose_file_computes_something_else_is_never_the_best(numbers, limit, unfaithful):
+    found = best_runs(rows_of(numbers, limit, unfaithful), {"macs": "min", "acc": "max"})
+    honest = [pair for at, pair in enumerate(numbers) if at not in unfaithful]
+    assert not {each.run for each in found} & {str(at) for at in unfaithful}
+    for each in found:
+        within = [accuracy for cost, accuracy in honest if cost <= each.limits["macs"]]
+        assert each.value == max(within, default=None)

@@ -135,3 +135,23 @@ def test_the_links_lead_to_the_pages_of_the_runs(tmp_path, report):
     page = write_sweep(collect(tmp_path)).read_text(encoding="utf-8")
     links = set(re.findall('href="(.*?)"', page))
     assert links == {"./budget.macs%3D70%25%2Ca%20b%231/report.html"}
+
+
+def test_a_run_whose_file_computes_something_else_is_named(
+    tmp_path, make_report, make_final, unfaithful
+):
+    for run, accuracy in enumerate((0.91, 0.95)):
+        (tmp_path / str(run)).mkdir()
+        parity = {"parity": unfaithful} if run else {}
+        final = make_final(0.5, 1.0, accuracy)
+        save_report(
+            make_report(final=final, limits={Resource.macs: 1e8}, **parity), tmp_path / str(run)
+        )
+    sweep = collect(tmp_path)
+    page = write_sweep(sweep).read_text(encoding="utf-8")
+    document = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
+    assert {each["run"] for each in document["best"]} == {"0"}
+    assert ["parity broken" in "".join(run["broken"]) for run in document["runs"]] == [False, True]
+    assert "parity broken: on openvino the file computes something else" in page
+    assert 'class="not-kept"' in page
+    assert "NOT KEPT" in sweep_table(sweep).splitlines()[3]

@@ -115,3 +115,17 @@ def test_runs_without_pruning_have_no_search(tmp_path, make_report):
 def test_a_directory_without_runs(tmp_path):
     with pytest.raises(ValueError, match=r"sweep_dir must hold runs .* \(no run directory in it\)"):
         collect(tmp_path).require_rows()
+
+
+def test_a_run_whose_file_computes_something_else_does_not_keep_its_word(
+    tmp_path, make_report, unfaithful
+):
+    limits = {Resource.macs: 1e8}
+    for run, changes in enumerate(({}, {"parity": unfaithful}, {"parity": None})):
+        (tmp_path / str(run)).mkdir()
+        save_report(make_report(limits=limits, **changes), tmp_path / str(run))
+    rows = collect(tmp_path).rows
+    assert [row.is_faithful for row in rows] == [True, False, True]
+    assert [len(row.broken) for row in rows] == [0, 1, 0]
+    assert rows[1].broken[0].startswith("parity broken: on openvino the file computes something")
+    assert "is_faithful" not in rows[1].to_dict()
