@@ -1,6 +1,7 @@
 """The launchers: the same sweep in other processes makes the same runs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ def swept(folder: Path, sweep: list[str], launcher: str) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "lightning_cost.cli", "fit", "-m", *words, "hydra.sweep.dir=sweep"],
         cwd=folder,
+        env=os.environ | {"RAY_worker_niceness": "0"},  # 15 by default, below any other work
         capture_output=True,
         text=True,
         timeout=1800,  # on a machine with other work a start takes minutes
