@@ -8,7 +8,8 @@ momentum, peak 0.02, a tenth of the steps up, half a cosine down, float32. ``fp3
 for as many steps without quantisers, since steps alone help. Ours is ``QuantizationAwareTraining``
 in ``Trainer.fit``; below 8 bits the first and the last layer keep 8. Of equal bytes are int8 and
 two powers of two, int4 and one power or APoT, and nearly int5 and FLightNN at 1.3 terms;
-``gradual`` rounds the largest weights first, as INQ. torchao is PT2E with the x86 quantiser, NNCF
+``gradual`` rounds the largest weights first, as INQ; ``learned`` trains the ranges of activations,
+as NNCF does. torchao is PT2E with the x86 quantiser, NNCF
 its default preset; both follow their own recipe but for optimizer and batches.
 
 Each is written to a file, ONNX or OpenVINO's own for NNCF, which OpenVINO then runs over the test
@@ -63,8 +64,13 @@ SCHEMES: dict[str, Any] = {
     "flightnn": {"name": "flightnn", "mean_terms": 1.3},
     "apot": "apot",
     "power_of_two_gradual": "power_of_two",
+    "int8_learned": "int8",
 }
-RULES: dict[str, dict[str, Any]] = {"power_of_two_gradual": {"gradual": [0.5, 0.75, 0.875, 1.0]}}
+# of what there is in training alone
+RULES: dict[str, dict[str, Any]] = {
+    "power_of_two_gradual": {"gradual": [0.5, 0.75, 0.875, 1.0]},
+    "int8_learned": {"observer": "learned"},
+}
 FP32, FP32_LONGER = "fp32", "fp32_longer"
 METHODS = [
     FP32,
@@ -73,7 +79,7 @@ METHODS = [
         f"{name}_{when}"
         for when in ("ptq", "qat")
         for name in (*SCHEMES, *PEERS)
-        if (name, when) != ("power_of_two_gradual", "ptq")
+        if when == "qat" or name not in RULES
     ),
 ]
 
