@@ -301,3 +301,30 @@ def test_this_machines_peak_is_had_with_the_threads_of_each_process(
     finally:
         training_machine._measured_once.cache_clear()
     assert asked == [expected]
+
+
+def test_a_transformer_is_planned_on_the_machine_that_trains(monkeypatch):
+    """This one with its threads; or that of ``train_hardware``, not the one it is deployed on."""
+    asked = []
+
+    def measured(*, bits, num_threads):
+        asked.append(num_threads)
+        return 50.0
+
+    monkeypatch.setattr(training_machine, "measured_peak_gmacs", measured)
+    training_machine._measured_once.cache_clear()
+    shape = Transformer(num_layers=2, width=64, tokens=1e6)
+    here = PlanConfig(transformer=shape, hardware=Hardware.load("cortex_m4"), train_on="local")
+    here.trainer.num_threads = 3
+    try:
+        plan_transformer(here)
+    finally:
+        training_machine._measured_once.cache_clear()
+    assert asked == [3]
+    told = PlanConfig(
+        transformer=shape,
+        hardware=Hardware.load("nvidia_a100"),
+        train_hardware=Hardware.load("nvidia_t4"),
+    )
+    on_it = PlanConfig(transformer=shape, hardware=Hardware.load("nvidia_t4"))
+    assert plan_transformer(told).spend == plan_transformer(on_it).spend
